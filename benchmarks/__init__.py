@@ -1,0 +1,1 @@
+"""Benchmarks: each hot path against a peer, in the same run."""

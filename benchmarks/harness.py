@@ -1,0 +1,66 @@
+"""Time ours against a peer in the same run, and print the result as one JSON line."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Final
+
+RUNS: Final = 7
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Give the CPU time that one call of ``work`` takes in this process."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def report(
+    name: str,
+    *,
+    ours: float,
+    peer: float | None,
+    peer_name: str,
+    ratio: float | None,
+    unit: str,
+    runs: int = RUNS,
+    **more: object,
+) -> None:
+    """Print one result; a ``ratio`` above 1 means ours is better."""
+    line = {"name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "ratio": ratio}
+    print(json.dumps({**line, "unit": unit, "runs": runs, **more}), flush=True)
+
+
+def compare_rates(
+    name: str,
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    *,
+    count: int,
+    peer_count: int | None = None,
+    peer_name: str,
+    unit: str = "events/cpu_s",
+    runs: int = RUNS,
+) -> None:
+    """Time the two in turn, A B A B ..., and report the median rates and the median ratio.
+
+    Parameters
+    ----------
+    count, peer_count
+        How many units one call processes, ours and the peer's (a slow peer gets a smaller share).
+    """
+    rates: list[tuple[float, float]] = []
+    for _ in range(runs):
+        a = count / max(cpu_seconds(ours), 1e-9)
+        b = (peer_count or count) / max(cpu_seconds(peer), 1e-9)
+        rates.append((a, b))
+    report(
+        name,
+        ours=statistics.median(a for a, _ in rates),
+        peer=statistics.median(b for _, b in rates),
+        peer_name=peer_name,
+        ratio=statistics.median(a / b for a, b in rates),
+        unit=unit,
+        runs=runs,
+    )
