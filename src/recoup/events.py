@@ -143,7 +143,7 @@ ITEM_SCHEMA: Final = pl.Schema(
 REQUIRED: Final = ("ts", "source", "id", "seq", "event", "visitor")
 
 DEAD_LETTER_SCHEMA: Final = pl.Schema(
-    {"path": pl.String(), "reason": pl.String(), "detail": pl.String(), "raw": pl.String}
+    {"path": pl.String(), "reason": pl.String(), "detail": pl.String(), "raw": pl.String()}
 )
 """What could not be understood: where it stood, why (a short fixed code), and the raw text."""
 
