@@ -68,6 +68,10 @@ class Transaction(Protocol):
         """Replace one part of a stage's snapshot, as of this transaction."""
         ...
 
+    def drop_state(self, stage: str, part: str, /) -> None:
+        """Remove one part of a stage's snapshot, if it is there."""
+        ...
+
     def save_position(self, source: str, position: str, /) -> None:
         """Remember how far a source has been read."""
         ...
