@@ -1,0 +1,353 @@
+"""Intake: the first stage of the fold, which decides which events enter the journal.
+
+Events are judged one by one in arrival order against a running watermark, the latest time admitted
+so far, so that the size of the batches they come in changes nothing:
+
+- one whose ``(source, id)`` was admitted within the allowed lateness is a duplicate, and dropped;
+- one older than the watermark less the allowed lateness is a dead letter, ``too_late``;
+- one that lies years ahead of the watermark is a dead letter, ``far_ahead``, unless it is the last
+  of a run from several visitors: a shop's clock moves for everybody, a broken one for itself;
+- any other is admitted, and counted as late where the watermark had passed it.
+"""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import polars as pl
+from numba import njit
+from numpy.typing import NDArray
+
+from recoup.errors import ConfigError, SnapshotError
+from recoup.events import (
+    DEAD_LETTER_SCHEMA,
+    MICROS,
+    EventBatch,
+    event_keys,
+    hash_column,
+    take,
+)
+
+VERSION: Final = 1
+FAR_AHEAD_S: Final = 366 * 86_400.0
+CONFIRMING_VISITORS: Final = 3
+"""How many visitors in a row must be far ahead before the watermark follows them."""
+
+IN_ORDER, LATE, DUPLICATE, TOO_LATE, FAR_AHEAD = range(5)
+
+FIRST_CAPACITY: Final = 1024
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """What became of a batch.
+
+    Parameters
+    ----------
+    batch
+        The events that enter the journal, in arrival order.
+    duplicates
+        How many were dropped because they had been admitted before.
+    late
+        How many of the admitted ones the watermark had passed.
+    dead_letters
+        Frame of ``DEAD_LETTER_SCHEMA``: what came too late, or lies far ahead.
+    watermark
+        Latest time admitted so far, int64 microseconds UTC; None before the first event.
+    """
+
+    batch: EventBatch
+    duplicates: int
+    late: int
+    dead_letters: pl.DataFrame
+    watermark: int | None
+
+
+class Clock(msgspec.Struct, frozen=True, array_like=True):
+    """The small part of the intake's state: its watermark, and who has been far ahead of it."""
+
+    watermark: int | None = None
+    ahead: tuple[int, ...] = ()
+
+
+class _State(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    lateness: int
+    far_ahead: int
+    clock: Clock
+    keys: bytes
+    times: bytes
+
+
+class Intake:
+    """The stage that drops duplicates and refuses what comes too late.
+
+    Parameters
+    ----------
+    lateness_s
+        Allowed lateness, in seconds; also how long an event's ``(source, id)`` is remembered, in
+        event time, so that the state is bounded by the events of that long.
+    far_ahead_s
+        Jump of the watermark, in seconds, that takes several visitors in a row to be believed.
+
+    Raises
+    ------
+    ConfigError
+        If a length of time is not positive and finite.
+
+    Examples
+    --------
+    >>> import datetime as dt
+    >>> from recoup.events import EVENT_SCHEMA, conform, empty_frames
+    >>> noon = dt.datetime(2026, 1, 1, 12, tzinfo=dt.timezone.utc)
+    >>> events = conform(
+    ...     pl.DataFrame(
+    ...         {
+    ...             "ts": [noon, noon, noon - dt.timedelta(hours=2)],
+    ...             "source": "shop",
+    ...             "id": ["a", "a", "b"],
+    ...             "seq": 0,
+    ...             "event": "page_view",
+    ...             "visitor": "v",
+    ...         }
+    ...     ),
+    ...     EVENT_SCHEMA,
+    ... )
+    >>> admitted = Intake(lateness_s=3600).step(EventBatch(events, empty_frames()[1]))
+    >>> len(admitted.batch), admitted.duplicates, admitted.dead_letters["reason"].to_list()
+    (1, 1, ['too_late'])
+    """
+
+    name = "intake"
+
+    def __init__(self, *, lateness_s: float = 3600.0, far_ahead_s: float = FAR_AHEAD_S) -> None:
+        self._lateness = _micros("lateness_s", lateness_s)
+        self._far_ahead = _micros("far_ahead_s", far_ahead_s)
+        self._clock = Clock()
+        self._table = _empty_table(FIRST_CAPACITY)
+        self._used = 0
+
+    @property
+    def clock(self) -> Clock:
+        """The small part of the state, which :meth:`learn` takes beside a journalled batch."""
+        return self._clock
+
+    @property
+    def watermark(self) -> int | None:
+        """Latest time admitted so far, int64 microseconds UTC; None before the first event."""
+        return self._clock.watermark
+
+    def step(self, batch: EventBatch, /) -> Admitted:
+        """Judge a batch, and give what may enter the journal."""
+        if not len(batch):
+            return Admitted(batch, 0, 0, pl.DataFrame(schema=DEAD_LETTER_SCHEMA), self.watermark)
+        verdicts, behind = self._judge(batch.events)
+        admitted = verdicts <= LATE
+        return Admitted(
+            batch if admitted.all() else take(batch, np.flatnonzero(admitted)),
+            int(np.count_nonzero(verdicts == DUPLICATE)),
+            int(np.count_nonzero(verdicts == LATE)),
+            _dead_letters(batch.events, verdicts, behind),
+            self.watermark,
+        )
+
+    def learn(self, batch: EventBatch, clock: Clock) -> None:
+        """Take up a batch that an earlier run admitted, and the clock it left.
+
+        Parameters
+        ----------
+        batch
+            What :meth:`step` admitted then.
+        clock
+            What :attr:`clock` was behind it.
+        """
+        keys, ts = event_keys(batch.events), _times(batch.events)
+        self._reserve(len(keys))
+        self._used += _insert(self._table, keys, ts)
+        self._clock = clock
+
+    def snapshot(self) -> bytes:
+        """Give the whole state as versioned bytes, the same for any size of batches."""
+        keys, times = self._live()
+        order = np.lexsort((keys, times))
+        state = _State(
+            VERSION,
+            self._lateness,
+            self._far_ahead,
+            self._clock,
+            keys[order].tobytes(),
+            times[order].tobytes(),
+        )
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, state: bytes, /) -> None:
+        """Take up the state that :meth:`snapshot` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If the bytes are of another version, or of another allowed lateness.
+        """
+        try:
+            found = msgspec.msgpack.decode(state, type=_State)
+        except msgspec.MsgspecError as error:
+            raise SnapshotError(f"Expected a snapshot of the intake, got {error}") from error
+        got = found.version, found.lateness, found.far_ahead
+        if got != (VERSION, self._lateness, self._far_ahead):
+            raise SnapshotError(
+                f"Expected version {VERSION}, lateness {self._lateness} us and far-ahead "
+                f"{self._far_ahead} us, got {got}",
+                hint="restore with the settings that the snapshot was taken with",
+            )
+        keys = np.frombuffer(found.keys, np.int64)
+        self._table, self._used = _empty_table(FIRST_CAPACITY), 0
+        self._reserve(len(keys))
+        self._used = _insert(self._table, keys, np.frombuffer(found.times, np.int64))
+        self._clock = found.clock
+
+    def _judge(self, events: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give each event's verdict, and how far it stands behind the watermark (us)."""
+        keys, ts = event_keys(events), _times(events)
+        self._reserve(len(keys))
+        first = self._clock.watermark
+        watermark = int(ts[0]) if first is None else first
+        far = int(ts.max()) > watermark + self._far_ahead
+        visitors = hash_column(events["visitor"]) if far else keys
+        ahead = np.zeros(CONFIRMING_VISITORS + 1, np.int64)
+        ahead[0] = len(self._clock.ahead)
+        ahead[1 : 1 + len(self._clock.ahead)] = self._clock.ahead
+        judged = np.empty((len(keys), 2), np.int64)
+        settings = np.array([self._lateness, self._far_ahead, CONFIRMING_VISITORS], np.int64)
+        watermark, added = _judge_all(
+            self._table, keys, ts, visitors, watermark, ahead, settings, judged
+        )
+        self._used += int(added)
+        self._clock = Clock(int(watermark), tuple(ahead[1 : 1 + ahead[0]].tolist()))
+        return judged[:, 0], judged[:, 1]
+
+    def _reserve(self, count: int) -> None:
+        """Make room for new keys, forgetting those that the lateness has left behind."""
+        if 2 * (self._used + count) <= len(self._table):
+            return
+        keys, times = self._live()
+        capacity = FIRST_CAPACITY
+        while capacity < 4 * (len(keys) + count):
+            capacity *= 2
+        self._table = _empty_table(capacity)
+        self._used = _insert(self._table, keys, times)
+
+    def _live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        keys, times = self._table[:, 0], self._table[:, 1]
+        live = keys != 0
+        if self._clock.watermark is not None:
+            live &= times >= self._clock.watermark - self._lateness
+        return keys[live], times[live]
+
+
+def _micros(name: str, seconds: float) -> int:
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"Expected a positive, finite `{name}`, got {seconds}")
+    return round(seconds * MICROS)
+
+
+def _times(events: pl.DataFrame) -> NDArray[np.int64]:
+    return events["ts"].to_physical().to_numpy()
+
+
+def _empty_table(capacity: int) -> NDArray[np.int64]:
+    """Make an open-addressing table of (key, time); no key is 0."""
+    return np.zeros((capacity, 2), np.int64)
+
+
+def _dead_letters(
+    events: pl.DataFrame, verdicts: NDArray[np.int64], behind: NDArray[np.int64]
+) -> pl.DataFrame:
+    rows = np.flatnonzero(verdicts >= TOO_LATE)
+    if not len(rows):
+        return pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
+    refused = events[rows]
+    filled = [column.name for column in refused if column.null_count() < refused.height]
+    too_late = pl.Series(verdicts[rows] == TOO_LATE)
+    seconds = pl.Series(np.abs(behind[rows]) / MICROS).round(3).cast(pl.String)
+    return refused.select(
+        path=pl.concat_str("source", pl.lit("/"), "id"),
+        reason=pl.when(too_late).then(pl.lit("too_late")).otherwise(pl.lit("far_ahead")),
+        detail=pl.concat_str(
+            seconds,
+            pl.when(too_late)
+            .then(pl.lit(" s behind the watermark"))
+            .otherwise(pl.lit(" s ahead of the watermark")),
+        ),
+        raw=pl.struct(filled).struct.json_encode(),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _slot(table: NDArray[np.int64], key: int) -> int:
+    """Give where a key stands, or the empty place where it would."""
+    mask = len(table) - 1
+    place = key & mask
+    while table[place, 0] != 0 and table[place, 0] != key:
+        place = (place + 1) & mask
+    return place
+
+
+@njit(cache=True, nogil=True)
+def _insert(table: NDArray[np.int64], keys: NDArray[np.int64], ts: NDArray[np.int64]) -> int:
+    """Put keys in with their times, and give how many are new."""
+    added = 0
+    for row in range(len(keys)):
+        place = _slot(table, keys[row])
+        added += table[place, 0] == 0
+        table[place, 0] = keys[row]
+        table[place, 1] = ts[row]
+    return added
+
+
+@njit(cache=True, nogil=True)
+def _believed(ahead: NDArray[np.int64], visitor: int, enough: int) -> bool:
+    """Note that a visitor is far ahead; say whether enough of them are, in a row."""
+    count = ahead[0]
+    for known in range(1, count + 1):
+        if ahead[known] == visitor:
+            return False
+    if count + 1 < enough:
+        ahead[count + 1] = visitor
+        ahead[0] = count + 1
+        return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _judge_all(
+    table: NDArray[np.int64],
+    keys: NDArray[np.int64],
+    ts: NDArray[np.int64],
+    visitors: NDArray[np.int64],
+    watermark: int,
+    ahead: NDArray[np.int64],
+    settings: NDArray[np.int64],
+    judged: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Judge events in arrival order; give the watermark behind them and how many keys are new."""
+    lateness, far_ahead, enough = settings[0], settings[1], settings[2]
+    added = 0
+    for row in range(len(keys)):
+        time = ts[row]
+        judged[row, 1] = watermark - time
+        if time < watermark - lateness:
+            judged[row, 0] = TOO_LATE
+            continue
+        place = _slot(table, keys[row])
+        if table[place, 0] != 0 and table[place, 1] >= watermark - lateness:
+            judged[row, 0] = DUPLICATE
+            continue
+        if time > watermark + far_ahead and not _believed(ahead, visitors[row], enough):
+            judged[row, 0] = FAR_AHEAD
+            continue
+        ahead[0] = 0
+        added += table[place, 0] == 0
+        table[place, 0] = keys[row]
+        table[place, 1] = time
+        judged[row, 0] = LATE if time < watermark else IN_ORDER
+        watermark = max(watermark, time)
+    return watermark, added
