@@ -1,0 +1,5 @@
+"""Runners host the fold: they own the journal, the clock and the outside world."""
+
+from recoup.runners.local import Arrival, Feed, Host, LocalRunner, Processed, Totals
+
+__all__ = ["Arrival", "Feed", "Host", "LocalRunner", "Processed", "Totals"]

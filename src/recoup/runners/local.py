@@ -1,0 +1,373 @@
+"""The local runner: one process that folds a source through a host, and loses nothing.
+
+Whatever follows from a batch (events, dead letters, decisions, outcomes, the source's position)
+commits in one transaction. A snapshot follows every few batches, and holds only what changed. When
+the process is killed, the next one restores the last snapshot, folds the journal's tail again and
+reads on where the source stood: everything journalled and every final state is, bit for bit, that
+of a run that was never killed.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+import polars as pl
+import xxhash
+
+from recoup.decisions import Finding
+from recoup.errors import ConfigError, JournalError, SnapshotError
+from recoup.events import (
+    ITEM_SCHEMA,
+    TIMESTAMP,
+    EventBatch,
+)
+from recoup.intake import Admitted, Clock, Intake
+from recoup.state import Journal, Record, Transaction
+
+STAGE: Final = "runner"
+"""Under which the journal keeps the snapshot: parts ``intake``, ``totals`` and ``host/...``."""
+
+RESERVED: Final = ("events", "items", "dead_letters", "findings", "batches")
+"""Kinds that the runner journals itself; a host's frames have other names."""
+
+FINDING_SCHEMA: Final = pl.Schema(
+    dict.fromkeys(("kind", "column", "from", "to", "detail"), pl.String())
+)
+
+BATCH_SCHEMA: Final = pl.Schema(
+    {
+        "source": pl.String(),
+        "position": pl.String(),
+        "events": pl.Int64(),
+        "duplicates": pl.Int64(),
+        "late": pl.Int64(),
+        "dead_letters": pl.String(),
+        "watermark": TIMESTAMP,
+        "clock": pl.Binary(),
+    }
+)
+"""One row closes each transaction: what came in, as of which watermark, up to which position.
+
+``dead_letters`` is a JSON object, reason -> rows; ``clock`` the intake's, as MessagePack.
+"""
+
+
+class Arrival(Protocol):
+    """What a source gives at a time."""
+
+    @property
+    def batch(self) -> EventBatch:
+        """The events that it understood, in the order they came."""
+        ...
+
+    @property
+    def dead_letters(self) -> pl.DataFrame:
+        """Frame of ``DEAD_LETTER_SCHEMA``: what it did not."""
+        ...
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What it noticed about the data since the batch before."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """Where to read on, behind this batch."""
+        ...
+
+
+class Feed(Protocol):
+    """A source as the runner reads it: the same position gives the same batches."""
+
+    @property
+    def name(self) -> str:
+        """Under which the journal keeps its position."""
+        ...
+
+    def batches(self, position: str | None, /) -> Iterator[Arrival]:
+        """Read on behind a position, or from the start."""
+        ...
+
+
+class Host(Protocol):
+    """What the runner hosts: a deterministic fold over admitted events, as the engine is one."""
+
+    def step(self, batch: EventBatch, /) -> Mapping[str, pl.DataFrame]:
+        """Fold a batch, and give the frames to journal, by kind."""
+        ...
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Give the whole state, in parts; a part that did not change has the same bytes."""
+        ...
+
+    def restore(self, parts: Mapping[str, bytes], /) -> None:
+        """Take up the state that :meth:`snapshot` gave."""
+        ...
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What came in so far, over all runs of the journal.
+
+    Parameters
+    ----------
+    batches, events, duplicates, late
+        Batches folded, events admitted, repeats dropped, events admitted behind the watermark.
+    dead_letters
+        Reason -> rows.
+
+    Examples
+    --------
+    >>> Totals(1, 5, 1).plus(Totals(1, 7, dead_letters={"too_late": 2}))
+    Totals(batches=2, events=12, duplicates=1, late=0, dead_letters={'too_late': 2})
+    """
+
+    batches: int = 0
+    events: int = 0
+    duplicates: int = 0
+    late: int = 0
+    dead_letters: dict[str, int] = {}
+
+    def plus(self, other: "Totals") -> "Totals":
+        """Add what came in later."""
+        return Totals(
+            self.batches + other.batches,
+            self.events + other.events,
+            self.duplicates + other.duplicates,
+            self.late + other.late,
+            dict(sorted((Counter(self.dead_letters) + Counter(other.dead_letters)).items())),
+        )
+
+
+class Processed(msgspec.Struct, frozen=True):
+    """A batch whose every consequence is in the journal.
+
+    Parameters
+    ----------
+    admitted
+        What the intake let in.
+    frames
+        What the host gave, by kind. To act on them is safe to repeat: after a crash, the last
+        ones are given to nobody, so an actuator asks the journal, and knows a decision by its id.
+    position
+        Where the source stood behind it.
+    """
+
+    admitted: Admitted
+    frames: Mapping[str, pl.DataFrame]
+    position: str
+
+
+class LocalRunner:
+    """Folds a source through a host, with everything in the journal.
+
+    Parameters
+    ----------
+    host
+        The engine, in its first state; the runner restores it from the journal.
+    journal
+        Holds what was folded before, if anything.
+    feed
+        The source.
+    intake
+        In its first state; restored likewise.
+    snapshot_batches
+        Batches between snapshots: a restart folds at most so many again.
+
+    Raises
+    ------
+    ConfigError
+        If ``snapshot_batches`` is not positive.
+    SnapshotError
+        If the journal's snapshot is of another version or definition.
+    JournalError
+        If the journal is damaged, or its tail, folded again, gives something else than it did.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        journal: Journal,
+        feed: Feed,
+        *,
+        intake: Intake | None = None,
+        snapshot_batches: int = 64,
+    ) -> None:
+        if snapshot_batches < 1:
+            raise ConfigError(f"Expected snapshot_batches of at least 1, got {snapshot_batches}")
+        self._host = host
+        self._journal = journal
+        self._feed = feed
+        self._intake = intake or Intake()
+        self._every = snapshot_batches
+        self._pending = 0
+        self._saved: dict[str, bytes] = {}
+        self._failed = False
+        self.totals = Totals()
+        self._recover()
+
+    def run(self) -> Totals:
+        """Process all that the source has, and give the totals."""
+        for _ in self.stream():
+            pass
+        return self.totals
+
+    def stream(self) -> Iterator[Processed]:
+        """Process all that the source has, giving each batch once it is durable."""
+        for arrival in self._feed.batches(self._journal.position(self._feed.name)):
+            yield self.process(arrival)
+        self.save()
+
+    def process(self, arrival: Arrival) -> Processed:
+        """Fold one batch and journal what follows from it, in one transaction.
+
+        Raises
+        ------
+        JournalError
+            If it cannot be written. Nothing of it is then kept, and this runner is of no further
+            use: a new one over the same journal goes on where it stood.
+        """
+        if self._failed:
+            raise JournalError(
+                "Expected a runner whose last batch was journalled, got one whose was not",
+                hint="make a new runner over the same journal; it goes on where this one stood",
+            )
+        self._failed = True
+        admitted = self._intake.step(arrival.batch)
+        frames = _checked(self._host.step(admitted.batch))
+        dead_letters = pl.concat([arrival.dead_letters, admitted.dead_letters])
+        self._count(_totals(admitted, dead_letters))
+        with self._journal.transaction() as transaction:
+            _append_arrival(transaction, admitted.batch, dead_letters, arrival.findings)
+            for kind, frame in frames.items():
+                transaction.append(kind, frame)
+            transaction.append("batches", self._closing_row(arrival, admitted, dead_letters))
+            transaction.save_position(self._feed.name, arrival.position)
+            if self._pending >= self._every:
+                self._save(transaction)
+        self._failed = False
+        return Processed(admitted, frames, arrival.position)
+
+    def save(self) -> None:
+        """Take a snapshot, unless nothing came in since the last one."""
+        if self._pending:
+            self._failed = True
+            with self._journal.transaction() as transaction:
+                self._save(transaction)
+            self._failed = False
+
+    def _save(self, transaction: Transaction) -> None:
+        """Write the parts of the snapshot that changed since the last one."""
+        parts = {
+            "intake": self._intake.snapshot(),
+            "totals": msgspec.msgpack.encode(self.totals),
+            **{f"host/{name}": state for name, state in self._host.snapshot().items()},
+        }
+        digests = {part: xxhash.xxh3_128_digest(state) for part, state in parts.items()}
+        for part, state in parts.items():
+            if self._saved.get(part) != digests[part]:
+                transaction.save_state(STAGE, part, state)
+        for part in self._saved.keys() - parts.keys():
+            transaction.drop_state(STAGE, part)
+        self._saved = digests
+        self._pending = 0
+
+    def _recover(self) -> None:
+        """Restore the last snapshot, and fold the journal's tail again."""
+        offset, parts = self._journal.load_state(STAGE)
+        if parts:
+            self._restore(parts)
+        for records in _transactions(self._journal.read(offset)):
+            self._fold_again(records)
+
+    def _restore(self, parts: dict[str, bytes]) -> None:
+        self._saved = {part: xxhash.xxh3_128_digest(state) for part, state in parts.items()}
+        try:
+            self._intake.restore(parts["intake"])
+            self.totals = msgspec.msgpack.decode(parts["totals"], type=Totals)
+        except (KeyError, msgspec.MsgspecError) as error:
+            raise SnapshotError(
+                f"Expected a snapshot of this runner, got one without a sound part: {error}"
+            ) from error
+        host = {part[5:]: state for part, state in parts.items() if part.startswith("host/")}
+        self._host.restore(host)
+
+    def _fold_again(self, records: Mapping[str, Record]) -> None:
+        """Take up a transaction of the tail, and make sure that it gives what it gave."""
+        items = records.get("items")
+        batch = EventBatch(
+            records["events"].frame, items.frame if items else pl.DataFrame(schema=ITEM_SCHEMA)
+        )
+        row = records["batches"].frame.row(0, named=True)
+        self._intake.learn(batch, msgspec.msgpack.decode(row["clock"], type=Clock))
+        for kind, frame in _checked(self._host.step(batch)).items():
+            if kind not in records or not frame.equals(records[kind].frame):
+                raise JournalError(
+                    f"Expected `{kind}` before batch {records['batches'].offset}, folded again, "
+                    "to be what the journal holds, got something else",
+                    hint="restart with the release and settings that wrote it, or replay anew",
+                )
+        reasons = msgspec.json.decode(row["dead_letters"], type=dict[str, int])
+        self._count(Totals(1, row["events"], row["duplicates"], row["late"], reasons))
+
+    def _count(self, more: Totals) -> None:
+        self.totals = self.totals.plus(more)
+        self._pending += 1
+
+    def _closing_row(
+        self, arrival: Arrival, admitted: Admitted, dead_letters: pl.DataFrame
+    ) -> pl.DataFrame:
+        row = (
+            self._feed.name,
+            arrival.position,
+            len(admitted.batch),
+            admitted.duplicates,
+            admitted.late,
+            msgspec.json.encode(_reasons(dead_letters), order="sorted").decode(),
+            admitted.watermark,
+            msgspec.msgpack.encode(self._intake.clock),
+        )
+        columns = zip(BATCH_SCHEMA.items(), row, strict=True)
+        return pl.DataFrame([pl.Series(name, [value], dtype) for (name, dtype), value in columns])
+
+
+def _append_arrival(
+    transaction: Transaction,
+    batch: EventBatch,
+    dead_letters: pl.DataFrame,
+    findings: Sequence[Finding],
+) -> None:
+    transaction.append("events", batch.events)
+    if batch.items.height:
+        transaction.append("items", batch.items)
+    if dead_letters.height:
+        transaction.append("dead_letters", dead_letters)
+    if findings:
+        rows = [(f.kind, f.column, f.since, f.until, f.detail) for f in findings]
+        transaction.append("findings", pl.DataFrame(rows, FINDING_SCHEMA, orient="row"))
+
+
+def _checked(frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """Leave out empty frames; the host's kinds must be its own."""
+    assert not frames.keys() & set(RESERVED), f"a host may not journal {RESERVED}"  # noqa: S101
+    return {kind: frame for kind, frame in frames.items() if frame.height}
+
+
+def _totals(admitted: Admitted, dead_letters: pl.DataFrame) -> Totals:
+    reasons = _reasons(dead_letters)
+    return Totals(1, len(admitted.batch), admitted.duplicates, admitted.late, reasons)
+
+
+def _reasons(dead_letters: pl.DataFrame) -> dict[str, int]:
+    counts = dead_letters["reason"].value_counts(sort=True)
+    return dict(sorted(counts.iter_rows()))
+
+
+def _transactions(records: Iterator[Record]) -> Iterator[dict[str, Record]]:
+    """Group records by transaction: each of the runner's ends with its row of ``batches``."""
+    group: dict[str, Record] = {}
+    for record in records:
+        group[record.kind] = record
+        if record.kind == "batches":
+            yield group
+            group = {}
