@@ -170,10 +170,17 @@ class EventBatch(msgspec.Struct, frozen=True):
 
     events: pl.DataFrame
     items: pl.DataFrame
+    _encoded: dict[str, NDArray[np.generic]] = {}
 
     def __len__(self) -> int:
         """Count the events."""
         return self.events.height
+
+    def column(self, name: str) -> NDArray[np.generic]:
+        """Give one column as :func:`encode` does, computed once however many stages ask for it."""
+        if name not in self._encoded:
+            self._encoded[name] = _encode_column(self, name)
+        return self._encoded[name]
 
 
 def empty_frames() -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -287,14 +294,15 @@ def encode(batch: EventBatch, columns: Iterable[str]) -> dict[str, NDArray[np.ge
     Strings become int64 hashes (0 where null), names int64 codes, times int64 microseconds, money
     and counts int64 (0 where null), reals float64 (NaN where null), flags int64 (-1 where null).
     Beside the columns of the schema there are ``key`` (the hash of ``(source, id)``),
-    ``impressions`` and ``subjects`` (how many item lines of each role the event has).
+    ``impressions`` and ``subjects`` (how many item lines of each role the event has). The arrays
+    are shared by all who ask: read, do not write.
 
     Raises
     ------
     SchemaError
         If a column is neither of the schema nor derived.
     """
-    return {name: _encode_column(batch, name) for name in columns}
+    return {name: batch.column(name) for name in columns}
 
 
 DERIVED: Final = ("key", "impressions", "subjects")
