@@ -1,0 +1,67 @@
+"""The `recoup` command: its sub-commands, and how it ends."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import recoup
+from recoup.cli import demo, evaluate, features, inspect, replay, simulate, train
+from recoup.cli.output import EXIT_CODES, EXIT_INPUT, EXIT_INTERRUPTED, tell_error
+from recoup.errors import RecoupError
+
+app = typer.Typer(
+    name="recoup",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help=(
+        "Find what spoils a shop's visits, and act while the sale can still be saved.\n\n"
+        "Start with **recoup demo**, or with a log of your own: **recoup inspect LOG > "
+        "mapping.toml**, then **recoup replay LOG --mapping mapping.toml --out DIR**, then open "
+        "DIR/report.html."
+    ),
+    epilog=EXIT_CODES,
+)
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"recoup {recoup.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _show: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda wanted: _version(wanted=wanted),
+            is_eager=True,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    """Find what spoils a shop's visits, and act while the sale can still be saved."""
+
+
+for _command in (demo, inspect, replay, simulate, features, train, evaluate):
+    _command.register(app)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in words and a code, never in a traceback."""
+    try:
+        app()
+    except RecoupError as error:
+        tell_error(error, as_json="--json" in sys.argv)
+        sys.exit(EXIT_INPUT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,66 @@
+"""Arguments that several commands take, with one wording."""
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recoup.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recoup.sources.base import Source
+
+Log = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A log: a file (CSV, NDJSON, Parquet; .gz, .zst) or a directory of them.",
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(help="`native` or `google_merch_store`; found out where it is not given."),
+]
+Mapping = Annotated[
+    Path | None,
+    typer.Option(help="A mapping file (TOML), such as `recoup inspect` proposes."),
+]
+Registry = Annotated[Path, typer.Option(help="Directory of the model registry.")]
+From = Annotated[
+    str | None, typer.Option("--from", help="Only rows at or after this moment (ISO 8601, UTC).")
+]
+Until = Annotated[str | None, typer.Option(help="Only rows before this moment (ISO 8601, UTC).")]
+History = Annotated[
+    Path | None,
+    typer.Option(metavar="SOURCE", help="An earlier log: folded for features, not scored."),
+]
+
+
+def open_log(log: Path, log_format: str | None, mapping: Path | None) -> "Source":
+    """Open a log as the command line names it."""
+    from recoup.sources import open_source
+
+    if log_format is not None and mapping is not None:
+        raise ConfigError("Expected --format or --mapping, got both", hint="leave one out")
+    return open_source(log, format=log_format, mapping=mapping)
+
+
+def parse_moment(text: str | None, option: str) -> dt.datetime | None:
+    """Read an ISO 8601 moment; one without a zone is UTC.
+
+    Raises
+    ------
+    ConfigError
+        If it is no moment.
+    """
+    if text is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"Expected an ISO 8601 moment for {option}, got {text!r}",
+            hint="write 2016-09-19T07:00 or 2016-09-19T07:00:00Z",
+        ) from error
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)

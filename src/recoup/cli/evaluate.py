@@ -1,0 +1,65 @@
+"""`recoup evaluate`: measure a model, or what a policy was worth, on a log."""
+
+import typer
+
+from recoup.cli.arguments import (
+    Format,
+    From,
+    History,
+    Log,
+    Mapping,
+    Registry,
+    Until,
+    open_log,
+    parse_moment,
+)
+from recoup.cli.metrics import print_metrics
+from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
+
+evaluate = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.add_typer(evaluate, name="evaluate", help="Measure a model on a log it has not seen.")
+
+
+@evaluate.callback()
+def _group() -> None:
+    """Measure a model on a log it has not seen."""
+
+
+@evaluate.command("intent", epilog=EXIT_CODES)
+def evaluate_intent_command(
+    source: Log,
+    *,
+    registry: Registry,
+    start: From = None,
+    until: Until = None,
+    history: History = None,
+    format: Format = None,  # noqa: A002
+    mapping: Mapping = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure purchase intent at every event of sessions that have not bought yet.
+
+    Events before `--from` are folded for features and not scored. `pr_auc` is average precision;
+    `calibration_error` uses 15 bins of equal mass.
+
+        recoup evaluate intent LOG --from 2016-09-19T07:00 --registry models/ --json
+    """
+    from recoup.runners.training import evaluate_intent_on
+
+    with progress_bar("scoring", None) as tick:
+        metrics = evaluate_intent_on(
+            open_log(source, format, mapping),
+            registry,
+            start=parse_moment(start, "--from"),
+            until=parse_moment(until, "--until"),
+            history=None if history is None else open_log(history, None, None),
+            progress=tick,
+        )
+    if json:
+        print_json(metrics)
+    else:
+        print_metrics(metrics)

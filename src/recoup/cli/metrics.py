@@ -1,0 +1,39 @@
+"""How the measures of a model are told in the terminal."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from rich.table import Table
+
+from recoup.cli.output import stdout
+
+MEASURES: Final = ("rows", "base_rate", "auc", "pr_auc", "log_loss", "calibration_error")
+
+
+def print_metrics(metrics: Mapping[str, object]) -> None:
+    """Print a model's measures: overall, after so many events, and at the first add to cart."""
+    table = Table(title="Purchase intent", show_edge=False)
+    table.add_column("rows scored")
+    for measure in MEASURES:
+        table.add_column(measure.replace("_", " "), justify="right")
+    table.add_row("all", *_cells(metrics))
+    after = metrics.get("after_event")
+    if isinstance(after, Mapping):
+        for count, part in after.items():
+            table.add_row(f"at event {count}", *_cells(part))
+    first = metrics.get("first_add_to_cart")
+    if isinstance(first, Mapping):
+        table.add_row("at the first add to cart", *_cells(first))
+    stdout.print(table)
+    if "model" in metrics:
+        stdout.print(f"model {metrics['model']}", highlight=False)
+
+
+def _cells(part: Mapping[str, object]) -> list[str]:
+    return [_cell(part.get(measure)) for measure in MEASURES]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

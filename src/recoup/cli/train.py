@@ -1,0 +1,64 @@
+"""`recoup train`: fit a model to a log, and keep it in a registry."""
+
+import typer
+
+from recoup.cli.arguments import (
+    Format,
+    From,
+    History,
+    Log,
+    Mapping,
+    Registry,
+    Until,
+    open_log,
+    parse_moment,
+)
+from recoup.cli.metrics import print_metrics
+from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
+
+train = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.add_typer(train, name="train", help="Fit a model to a log, and keep it in a registry.")
+
+
+@train.callback()
+def _group() -> None:
+    """Fit a model to a log, and keep it in a registry."""
+
+
+@train.command("intent", epilog=EXIT_CODES)
+def train_intent_command(
+    source: Log,
+    *,
+    registry: Registry,
+    start: From = None,
+    until: Until = None,
+    history: History = None,
+    format: Format = None,  # noqa: A002
+    mapping: Mapping = None,
+    json: JsonFlag = False,
+) -> None:
+    """Train purchase intent: P(purchase later in this session | journey so far), at every event.
+
+    Choices are made on a time split inside the rows given; training is deterministic.
+
+        recoup train intent LOG --until 2016-09-19T07:00 --registry models/
+    """
+    from recoup.runners.training import train_intent_on
+
+    with progress_bar("training", None) as tick:
+        metrics = train_intent_on(
+            open_log(source, format, mapping),
+            registry,
+            start=parse_moment(start, "--from"),
+            until=parse_moment(until, "--until"),
+            history=None if history is None else open_log(history, None, None),
+            progress=tick,
+        )
+    if json:
+        print_json(metrics)
+    else:
+        print_metrics(metrics)
