@@ -103,7 +103,7 @@ INTERVENTIONS: Final = (
     ),
     Intervention(
         "coupon", "a general coupon", ("C1", "C4", "C7", "D3", "D9"),
-        -1, (CARTED, CHECKOUT), 0, 0.10, 0.8, 9.2, 3_600, 1, DAY_S, True,
+        -1, (CARTED, CHECKOUT), 0, 0.10, 0.8, 9.2, 3_600, 1, DAY_S, general=True,
     ),
 )  # fmt: skip
 """In the order of their codes: append, never reorder."""

@@ -1,0 +1,250 @@
+"""Act, wait or never, by expected net value, with the exact propensity of what was drawn."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recoup.decisions import DECISION_SCHEMA, NEVER, Action, Defect
+from recoup.errors import SnapshotError
+from recoup.events import ENTITY_LABELS, EVENT_SCHEMA, encode, hash64
+from recoup.friction.memory import Memory
+from recoup.friction.moment import Moment
+from recoup.interventions import INTERVENTIONS, Limits
+from recoup.policies.core import (
+    SESSION_WIDTH,
+    VISITOR_WIDTH,
+    Constants,
+    Outputs,
+    Stores,
+    decide_events,
+)  # fmt: skip
+from recoup.policies.slices import SLICES
+from recoup.policies.value import OPTIONS, WAITS_S, Tables
+from recoup.policies.version import REASONS, Beliefs, Settings
+
+COLUMNS: Final = ("ts", "key", "event", "visitor", "value", "price", "quantity")
+"""Event columns that the policy reads, in the kernel's order; watched defects name others."""
+
+LABELS: Final = (
+    NEVER,
+    *(Action("wait", wait_s=seconds).label for seconds in WAITS_S),
+    *(Action("act", each.id).label for each in INTERVENTIONS),
+)
+_IDLE_US: Final = 2 * 86_400_000_000
+_FORMAT: Final = b"recoup.policy/1"
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """A confirmed, open defect that opens decision points: where it applies, and what it costs."""
+
+    where: tuple[tuple[str, str], ...]
+    reason: int
+    loss: float
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """Decisions of a batch as arrays: d decisions, each with up to OPTIONS options.
+
+    Parameters
+    ----------
+    whole
+        Event's row, number of options, chosen option, id, slice, reason: int64 (d, 6).
+    codes, odds, values
+        Each option's code, propensity and net value in micro-units, (d, OPTIONS).
+    """
+
+    whole: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    odds: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Count the decisions."""
+        return len(self.whole)
+
+
+class ExpectedNetValue:
+    """A policy that takes the option of highest expected net value, and explores a little.
+
+    A decision point is an event that shows a signal, or that lies on a watched defect's entity, or
+    the first one after a wait has passed; in a session that has not bought, and only where some
+    intervention is eligible. What it believes is frozen until :meth:`adopt` is called.
+
+    Parameters
+    ----------
+    settings
+        Margin, floor of exploration, shares of the slices, seed.
+    executes
+        Whether its decisions reach shoppers; False on a foreign log.
+    model
+        Hash of the intent model's artefact.
+
+    Examples
+    --------
+    >>> policy = ExpectedNetValue(executes=False)
+    >>> round(float(policy.beliefs.recovered[0, REASONS.index("K5")]), 2)
+    0.35
+    """
+
+    name = "policy"
+
+    def __init__(
+        self, settings: Settings | None = None, *, executes: bool = True, model: str = ""
+    ) -> None:
+        self.settings = settings or Settings()
+        self.executes = executes
+        self.model = model
+        self.beliefs = Beliefs.prior(self.settings.order_value)
+        self.watched: tuple[Watched, ...] = ()
+        self._limits = Limits()
+        self._freeze()
+        self._sessions = Memory(SESSION_WIDTH)
+        self._visitors = Memory(VISITOR_WIDTH)
+
+    def adopt(self, beliefs: Beliefs) -> None:
+        """Take up what was learned; from the next batch on."""
+        self.beliefs = beliefs
+        self._freeze()
+
+    def watch(self, defects: Sequence[Defect]) -> None:
+        """Open decision points on the entities of confirmed, open defects."""
+        sure = [each for each in defects if self._is_worth_watching(each)]
+        self.watched = tuple(_watched(each) for each in sure[: self.settings.max_watched])
+
+    def _is_worth_watching(self, defect: Defect) -> bool:
+        return (
+            defect.until is None
+            and defect.confidence >= self.settings.watch_confidence
+            and defect.recommended is not None
+        )
+
+    def _freeze(self) -> None:
+        limits = self._limits
+        self._tables = Tables(
+            limits.answers, limits.rules, limits.unexplained_at, limits.costs,
+            self.beliefs.recovered, self.settings.array(),
+        )  # fmt: skip
+        shares = np.array((self.settings.random_share, self.settings.holdout_share))
+        version = hash64(self.beliefs.version)
+        self._constants = Constants(self.settings.seed, version, self.beliefs.order_value, shares)
+
+    def step(self, moment: Moment) -> pl.DataFrame:
+        """Decide at every decision point of a batch: a frame of ``DECISION_SCHEMA``."""
+        reason, loss = self.reasons(moment)
+        columns = encode(moment.batch, COLUMNS)
+        rows = (moment.rows.session, moment.stage, moment.rows.status, reason)
+        numbers = np.stack([*columns.values(), *rows], axis=1).astype(np.int64)
+        drawn = self.decide(numbers, np.stack([moment.intent, loss], axis=1))
+        return self._frame(moment, drawn, columns["key"])
+
+    def reasons(self, moment: Moment) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Give each event's reason (-1: none) and the share of buyers that it takes; both (n,)."""
+        weights = np.where(moment.signals, self.beliefs.loss[:-1], -1.0)
+        reason = np.where(moment.signals.any(axis=1), weights.argmax(axis=1), -1)
+        loss = np.where(reason >= 0, self.beliefs.loss[reason], 0.0)
+        for each in self.watched:
+            here = _matches(each, moment) & (reason < 0)
+            reason = np.where(here, each.reason, reason)
+            loss = np.where(here, each.loss, loss)
+        return reason.astype(np.int64), loss
+
+    def decide(self, numbers: NDArray[np.int64], reals: NDArray[np.float64]) -> Drawn:
+        """Decide on encoded events, one or many: the one path of batches and single events.
+
+        Parameters
+        ----------
+        numbers
+            :data:`COLUMNS`, session, stage, status and the reason's code or -1: int64 (n, 11).
+        reals
+            Intent, and the share of buyers that the reason takes: float64 (n, 2).
+        """
+        count = len(numbers)
+        self._sessions.reserve(count, _IDLE_US, self.settings.max_sessions)
+        self._visitors.reserve(count, _IDLE_US, self.settings.max_sessions)
+        sessions, visitors = self._sessions, self._visitors
+        stores = Stores(
+            sessions.keys, sessions.rows, sessions.used,
+            visitors.keys, visitors.rows, visitors.used,
+        )  # fmt: skip
+        whole, codes = np.zeros((count, 6), np.int64), np.zeros((count, OPTIONS), np.int64)
+        odds, values = np.empty((count, OPTIONS)), np.empty((count, OPTIONS))
+        outputs = Outputs(whole, codes, odds, values)
+        made = decide_events(self._tables, self._constants, stores, numbers, reals, outputs)
+        return Drawn(whole[:made], codes[:made], odds[:made], values[:made])
+
+    def _frame(self, moment: Moment, drawn: Drawn, keys: NDArray[np.generic]) -> pl.DataFrame:
+        rows, count, chosen, key, group, reason = drawn.whole.T
+        events = moment.batch.events
+        shares = np.array(self.settings.slice_probabilities())
+        picked = (np.arange(len(rows)), chosen)
+        columns = {
+            "id": key,
+            "ts": events["ts"].gather(rows),
+            "visitor": events["visitor"].gather(rows),
+            "session": moment.rows.session[rows],
+            "event": keys[rows],
+            "slice": np.array(SLICES)[group],
+            "slice_probability": shares[group],
+            "action": np.array(LABELS)[drawn.codes[picked]],
+            "propensity": drawn.odds[picked],
+            "options": _ragged(np.array(LABELS)[drawn.codes], count),
+            "propensities": _ragged(drawn.odds, count),
+            "values_micros": _ragged(drawn.values, count),
+            "intent": moment.intent[rows],
+            "reason": np.array(REASONS)[reason],
+        }
+        told = {"policy": self.beliefs.version, "model": self.model, "executed": self.executes}
+        frame = pl.DataFrame(columns).with_columns(pl.lit(v).alias(k) for k, v in told.items())
+        return frame.select(pl.col(name).cast(kind) for name, kind in DECISION_SCHEMA.items())
+
+    def snapshot(self) -> bytes:
+        """Give beliefs, watched defects and memory as versioned bytes."""
+        beliefs = (self.beliefs.recovered.tobytes(), self.beliefs.loss.tobytes())
+        whole = (*beliefs, self.beliefs.order_value, self.watched, self._sessions.dump())
+        return _FORMAT + msgspec.msgpack.encode((*whole, self._visitors.dump()))
+
+    def restore(self, state: bytes) -> None:
+        """Take up what :meth:`snapshot` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If the bytes are of another version.
+        """
+        body = state.removeprefix(_FORMAT)
+        if len(body) == len(state):
+            raise SnapshotError("Expected the state of a policy of version 1, got other bytes")
+        kind = tuple[bytes, bytes, int, tuple[Watched, ...], bytes, bytes]
+        recovered, loss, value, watched, sessions, visitors = msgspec.msgpack.decode(
+            body, type=kind
+        )
+        shares = np.frombuffer(recovered).reshape(-1, len(REASONS)).copy()
+        self.adopt(Beliefs(shares, np.frombuffer(loss).copy(), value))
+        self.watched = watched
+        self._sessions.load(sessions)
+        self._visitors.load(visitors)
+
+
+def _ragged(table: NDArray[np.generic], count: NDArray[np.int64]) -> pl.Series:
+    return pl.Series([row[:size].tolist() for row, size in zip(table, count, strict=True)])
+
+
+def _watched(defect: Defect) -> Watched:
+    loss = 1.0 - defect.observed / defect.expected if defect.expected > 0 else 0.0
+    columns = {label: column for column, label in ENTITY_LABELS.items()}
+    where = tuple((columns.get(key, key), value) for key, value in sorted(defect.entity.items()))
+    code = REASONS.index(defect.type) if defect.type in REASONS else len(REASONS) - 1
+    return Watched(where, code, min(max(loss, 0.0), 1.0))
+
+
+def _matches(watched: Watched, moment: Moment) -> NDArray[np.bool_]:
+    """Say which events lie on a watched defect's entity; shape (n,)."""
+    known = [(column, value) for column, value in watched.where if column in EVENT_SCHEMA]
+    if len(known) < len(watched.where) or not known:
+        return np.zeros(len(moment), np.bool_)
+    tests = [pl.col(column).eq_missing(pl.lit(value)) for column, value in known]
+    return moment.batch.events.select(pl.all_horizontal(tests)).to_series().to_numpy()
