@@ -294,8 +294,9 @@ def encode(batch: EventBatch, columns: Iterable[str]) -> dict[str, NDArray[np.ge
     Strings become int64 hashes (0 where null), names int64 codes, times int64 microseconds, money
     and counts int64 (0 where null), reals float64 (NaN where null), flags int64 (-1 where null).
     Beside the columns of the schema there are ``key`` (the hash of ``(source, id)``),
-    ``impressions`` and ``subjects`` (how many item lines of each role the event has). The arrays
-    are shared by all who ask: read, do not write.
+    ``impressions`` and ``subjects`` (how many item lines of each role the event has). A money or
+    count column whose name ends on ``?`` (``price?``) tells null from 0: null is :data:`UNKNOWN`.
+    The arrays are shared by all who ask: read, do not write.
 
     Raises
     ------
@@ -305,6 +306,9 @@ def encode(batch: EventBatch, columns: Iterable[str]) -> dict[str, NDArray[np.ge
     return {name: batch.column(name) for name in columns}
 
 
+UNKNOWN: Final = -(1 << 63)
+"""Null in an int64 column that was asked for with a ``?``."""
+
 DERIVED: Final = ("key", "impressions", "subjects")
 """Columns that :func:`encode` computes beside those of the schema."""
 
@@ -312,6 +316,8 @@ DERIVED: Final = ("key", "impressions", "subjects")
 def _encode_column(batch: EventBatch, name: str) -> NDArray[np.generic]:
     if name in DERIVED:
         return _derive(batch, name)
+    if name.removesuffix("?") in (*MONEY, *COUNTS) and name.endswith("?"):
+        return batch.events[name.removesuffix("?")].fill_null(UNKNOWN).to_numpy()
     if name not in EVENT_SCHEMA:
         raise SchemaError(
             f"Expected an event column, got `{name}`",
