@@ -1,12 +1,16 @@
 """`recoup replay`: a log in; what is wrong, what we would have done, and a report out."""
 
+import hashlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recoup.cli.arguments import Format, Log, Mapping, open_log
 from recoup.cli.output import EXIT_CODES, JsonFlag, progress_bar, stdout
+
+if TYPE_CHECKING:
+    from recoup.friction.intent import IntentModel
 
 
 def register(app: typer.Typer) -> None:
@@ -36,15 +40,41 @@ def replay(
 
         recoup replay clicks.csv.gz --mapping mapping.toml --out out/ --json
     """
-    from recoup.report.summary import to_json
-    from recoup.report.terminal import summary_panel
+    from recoup.report import summary_panel, to_json
     from recoup.runners.replay import replay_source
 
     log = open_log(source, format, mapping)
+    model = None if registry is None else _newest_model(registry)
     with progress_bar("replaying", log.size_hint()) as tick:
-        summary = replay_source(log, out, registry=registry, progress=tick)
+        summary = replay_source(
+            log,
+            out,
+            identity=_identity(source, format, mapping, model),
+            intent=model,
+            progress=tick,
+        )
     if json:
         typer.echo(to_json(summary))
     else:
         stdout.print(summary_panel(summary))
         stdout.print(f"Report: {out / 'report.html'}", highlight=False)
+
+
+def _newest_model(registry: Path) -> "IntentModel":
+    from recoup.runners.training import load_intent
+
+    return load_intent(registry)
+
+
+def _identity(
+    source: Path, log_format: str | None, mapping: Path | None, model: "IntentModel | None"
+) -> str:
+    """Say in one line what is replayed: another line needs another directory."""
+    parts = [str(source.resolve())]
+    if log_format is not None:
+        parts.append(f"as {log_format}")
+    if mapping is not None:
+        parts.append(f"by mapping {hashlib.sha256(mapping.read_bytes()).hexdigest()[:12]}")
+    if model is not None:
+        parts.append(f"with model {model.hash[:12]}")
+    return " ".join(parts)

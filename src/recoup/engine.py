@@ -1,0 +1,227 @@
+"""The flow: events to features to intent and signals, to evidence and decisions, to outcomes.
+
+Pure: no clock, no I/O. A runner hands it batches, journals what it gives, and keeps its snapshots.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recoup.decisions import Defect, Finding
+from recoup.defects import Evidence
+from recoup.errors import SnapshotError
+from recoup.events import MICROS, EventBatch, encode
+from recoup.features import FeatureRows, FeatureStore, standard_features
+from recoup.friction.moment import Moment
+from recoup.friction.signals import Detected, SignalDetector
+from recoup.friction.stage_rates import StageRates
+from recoup.interventions import INTERVENTIONS
+from recoup.outcomes import Abandonment, Carts, Cost, Followed, OutcomeJoin
+from recoup.policies import ExpectedNetValue, Learner
+from recoup.policies.version import Settings as PolicySettings
+
+VERSION: Final = 1
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a shop's flow is set; one fold has one set of them from its first event on.
+
+    Parameters
+    ----------
+    executes
+        Whether decisions reach shoppers. On a log of the past they do not: nothing is then joined
+        with outcomes, learned from, or counted as money saved.
+    lateness_s, session_gap_s
+        Allowed lateness of events, and the silence that ends a session, in seconds.
+    horizon_s
+        How long after a decision its outcome is counted, in seconds.
+    abandonment_s
+        Silence after which a cart counts as abandoned, in seconds.
+    review_s
+        Event time between two reviews of defects and beliefs, in seconds.
+    policy
+        Margin, exploration, slices, seed.
+    """
+
+    executes: bool = True
+    lateness_s: float = 3600.0
+    session_gap_s: float = 1800.0
+    horizon_s: float = 86_400.0
+    abandonment_s: float = 86_400.0
+    review_s: float = 3600.0
+    policy: PolicySettings = PolicySettings()
+
+
+class Intent(Protocol):
+    """What says how likely a purchase is: a trained model, or the rates of the funnel's stages."""
+
+    @property
+    def hash(self) -> str:
+        """Name of its artefact."""
+        ...
+
+    def score(
+        self, batch: EventBatch, rows: FeatureRows, stage: NDArray[np.int8]
+    ) -> NDArray[np.float64]:
+        """Give P(purchase later in this session) as of each event, shape (n,)."""
+        ...
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What followed from a batch.
+
+    Parameters
+    ----------
+    moment
+        All that was known as of each event.
+    decisions, outcomes
+        Frames of ``DECISION_SCHEMA`` and ``OUTCOME_SCHEMA``.
+    """
+
+    moment: Moment
+    decisions: pl.DataFrame
+    outcomes: pl.DataFrame
+
+
+class Engine:
+    """The stages, folded together over admitted events.
+
+    Parameters
+    ----------
+    settings
+        See :class:`Settings`.
+    intent
+        A trained model; without one, the rate at which sessions of each funnel stage go on to buy,
+        learned as they close.
+
+    Examples
+    --------
+    >>> from recoup.testing import random_batch
+    >>> engine = Engine(Settings(executes=False))
+    >>> engine.step(random_batch(100, seed=1)).moment.intent.shape
+    (100,)
+    """
+
+    def __init__(self, settings: Settings | None = None, *, intent: Intent | None = None) -> None:
+        self.settings = settings or Settings()
+        chosen = self.settings
+        self.features = FeatureStore(
+            standard_features(),
+            lateness_s=chosen.lateness_s,
+            session_gap_s=chosen.session_gap_s,
+        )
+        self.signals = SignalDetector()
+        self.stage_rates = StageRates(session_gap_s=chosen.session_gap_s)
+        self.intent = intent or self.stage_rates
+        self.evidence = Evidence()
+        self.policy = ExpectedNetValue(
+            chosen.policy, executes=chosen.executes, model=self.intent.hash
+        )
+        self.outcomes = OutcomeJoin(COSTS, horizon_s=chosen.horizon_s, lateness_s=chosen.lateness_s)
+        self.learner = Learner(chosen.policy)
+        self.abandonment = Abandonment(horizon_s=chosen.abandonment_s, lateness_s=chosen.lateness_s)
+        self._reviewed_us: int | None = None
+        self._now_us = 0
+
+    def step(self, batch: EventBatch, /) -> Step:
+        """Fold a batch of admitted events."""
+        moment = self._know(batch)
+        self.evidence.step(moment)
+        decisions = self.policy.step(moment)
+        outcomes = self.outcomes.step(Followed(batch, decisions))
+        self.learner.step(decisions, outcomes)
+        self.abandonment.step(encode(batch, self.abandonment.columns))
+        self._review(batch)
+        return Step(moment, decisions, outcomes)
+
+    def _know(self, batch: EventBatch) -> Moment:
+        rows = self.features.step(encode(batch, self.features.columns))
+        seen: Detected = self.signals.step(batch, rows.session)
+        intent = self.intent.score(batch, rows, seen.stage)
+        self.stage_rates.step(batch, rows, seen.stage)
+        return Moment(batch, rows, self.features.names, intent, seen.signals, seen.stage)
+
+    def _review(self, batch: EventBatch) -> None:
+        """Let policy take up defects and beliefs, now and then and between batches only."""
+        if not len(batch):
+            return
+        self._now_us = max(self._now_us, int(batch.column("ts").max()))
+        if self._reviewed_us is None:
+            self._reviewed_us = self._now_us
+        if self._now_us - self._reviewed_us < self.settings.review_s * MICROS:
+            return
+        self._reviewed_us = self._now_us
+        self.policy.watch(self.evidence.ranked(self._now_us))
+        if self.settings.executes:
+            self.policy.adopt(self.learner.beliefs())
+
+    def defects(self) -> list[Defect]:
+        """Rank the defects as of the latest event."""
+        return self.evidence.ranked(self._now_us)
+
+    def findings(self) -> list[Finding]:
+        """Tell what is wrong with the data rather than with the shop, as of the latest event."""
+        return self.evidence.findings(self._now_us)
+
+    def carts(self) -> Carts:
+        """Count carts, and those abandoned by the last step reached."""
+        return self.abandonment.carts()
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Give the whole state, a part for each stage."""
+        clock = msgspec.msgpack.encode((VERSION, self.settings, self._reviewed_us, self._now_us))
+        return {"engine": clock, **{stage.name: stage.snapshot() for stage in self._stages()}}
+
+    def restore(self, parts: Mapping[str, bytes], /) -> None:
+        """Take up the state that :meth:`snapshot` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If a part is missing, or of another version or other settings.
+        """
+        kind = tuple[int, Settings, int | None, int]
+        try:
+            version, settings, reviewed, now = msgspec.msgpack.decode(parts["engine"], type=kind)
+            states = {stage.name: parts[stage.name] for stage in self._stages()}
+        except (KeyError, msgspec.MsgspecError) as error:
+            raise SnapshotError(
+                f"Expected a snapshot of an engine, got one without {error}"
+            ) from error
+        if version != VERSION or settings != self.settings:
+            raise SnapshotError(
+                "Expected a snapshot of these settings, got one of others",
+                hint="run with the settings that the journal was begun with, or begin a new one",
+            )
+        for stage in self._stages():
+            stage.restore(states[stage.name])
+        self._reviewed_us, self._now_us = reviewed, now
+
+    def _stages(self) -> tuple["_Restorable", ...]:
+        return (
+            self.features,
+            self.signals,
+            self.stage_rates,
+            self.evidence,
+            self.policy,
+            self.outcomes,
+            self.learner,
+            self.abandonment,
+        )
+
+
+class _Restorable(Protocol):
+    @property
+    def name(self) -> str: ...
+    def snapshot(self) -> bytes: ...
+    def restore(self, state: bytes, /) -> None: ...
+
+
+COSTS: Final = {
+    each.id: Cost(each.cost_micros, order_share=each.cost_share) for each in INTERVENTIONS
+}
+"""What each intervention of the catalogue costs."""

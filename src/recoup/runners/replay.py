@@ -1,0 +1,278 @@
+"""Replay: a log in; tables, a summary and a report out, with everything through the journal."""
+
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from recoup.decisions import DECISION_SCHEMA, Defect, Finding
+from recoup.engine import Engine, Intent, Settings, Step
+from recoup.errors import ConfigError, SnapshotError
+from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
+from recoup.report import (
+    DecisionTally,
+    SessionTally,
+    Steps,
+    Summary,
+    summarise,
+    to_json,
+    write_report,
+)
+from recoup.runners.local import LocalRunner
+from recoup.sources import Source, SourceBatch, merge_findings
+from recoup.stores import SqliteJournal
+
+ROWS: Final = 8192
+"""Events per batch: enough for throughput, few enough to bound memory."""
+
+SNAPSHOT_BATCHES: Final = 16
+JOURNAL: Final = "journal.db"
+_IDENTITY: Final = "replay"
+
+Progress = Callable[[int], None]
+
+
+def replay_source(
+    source: Source,
+    out: Path,
+    *,
+    identity: str,
+    intent: Intent | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Replay a log of the past, and write what was found.
+
+    Parameters
+    ----------
+    source
+        The log.
+    out
+        Directory for ``defects``, ``decisions``, ``features`` and ``dead_letters`` (Parquet),
+        ``summary.json``, ``report.html`` and the journal. A run that was cut goes on there.
+    identity
+        What the journal is of: the log, its mapping and its model. A directory keeps to one.
+    intent
+        A trained model; without one, intent is the rate of each funnel stage.
+    progress
+        Told the number of events processed so far.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` holds the replay of something else.
+    SourceError, JournalError
+        If the log cannot be read, or the journal not be written.
+    """
+    begun = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    with SqliteJournal(out / JOURNAL) as journal:
+        _claim(journal, identity, out)
+        host = ReplayHost(Engine(Settings(executes=False), intent=intent), out / "features")
+        runner = LocalRunner(host, journal, _Feed(source), snapshot_batches=SNAPSHOT_BATCHES)
+        for _ in runner.stream():
+            if progress is not None:
+                progress(runner.totals.events)
+        engine, totals = host.engine, runner.totals
+        defects = engine.defects()
+        findings = [*_journalled_findings(journal), *engine.findings()]
+        carts = engine.carts()
+        _write_tables(out, journal, defects, host.features)
+        summary = summarise(
+            source=source.name,
+            events=totals.events,
+            journeys=host.sessions.result(),
+            decided=host.decisions.result(),
+            defects=defects,
+            data_quality=findings,
+            duplicates=totals.duplicates,
+            late_events=totals.late,
+            dead_letters=totals.dead_letters,
+            warnings=_warnings(totals.dead_letters, findings),
+            carts=carts.opened,
+            abandoned_carts=carts.abandoned,
+            abandonment_horizon_s=round(engine.settings.abandonment_s),
+            seconds=time.perf_counter() - begun,
+            peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        )
+    (out / "summary.json").write_text(to_json(summary) + "\n", encoding="utf-8")
+    write_report(summary, out / "report.html")
+    return summary
+
+
+class ReplayHost:
+    """The engine with what a replay counts beside it, as a runner hosts it.
+
+    Parameters
+    ----------
+    engine
+        In its first state.
+    features
+        Directory for the served feature rows, one file per batch.
+    """
+
+    def __init__(self, engine: Engine, features: Path) -> None:
+        self.engine = engine
+        self.features = features
+        self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
+        self.decisions = DecisionTally()
+        self._batches = 0
+        _reopen(features)
+
+    def step(self, batch: EventBatch, /) -> Mapping[str, pl.DataFrame]:
+        """Fold a batch; its feature rows are on disk before the journal has it: none is missing."""
+        step = self.engine.step(batch)
+        self.decisions.step(step.decisions)
+        moment = step.moment
+        self.sessions.step(Steps(batch.events, moment.rows.session, moment.stage, moment.intent))
+        feature_frame(step).write_parquet(self.features / f"{self._batches:08}.parquet")
+        self._batches += 1
+        return {"decisions": step.decisions, "outcomes": step.outcomes}
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Give the whole state, in parts."""
+        return {
+            **self.engine.snapshot(),
+            self.sessions.name: self.sessions.snapshot(),
+            self.decisions.name: self.decisions.snapshot(),
+            "replay": msgspec.msgpack.encode(self._batches),
+        }
+
+    def restore(self, parts: Mapping[str, bytes], /) -> None:
+        """Take up the state that :meth:`snapshot` gave."""
+        self.engine.restore(parts)
+        try:
+            self.sessions.restore(parts[self.sessions.name])
+            self.decisions.restore(parts[self.decisions.name])
+            self._batches = msgspec.msgpack.decode(parts["replay"], type=int)
+        except (KeyError, msgspec.MsgspecError) as error:
+            raise SnapshotError(
+                f"Expected the snapshot of a replay, got one without {error}"
+            ) from error
+
+
+def _reopen(features: Path) -> None:
+    """Make the directory of row files; what an earlier run put together becomes its first one."""
+    features.mkdir(parents=True, exist_ok=True)
+    together = features.with_suffix(".parquet")
+    if together.exists():
+        together.rename(features / "0.parquet")
+
+
+def feature_frame(step: Step) -> pl.DataFrame:
+    """Give the served rows of a batch: who and when, intent, stage, and every feature."""
+    moment = step.moment
+    known = moment.batch.events.select("ts", "source", "id", "event", "visitor").with_columns(
+        session=pl.Series(moment.rows.session),
+        intent=pl.Series(moment.intent),
+        stage=pl.Series(moment.stage),
+    )
+    values = pl.DataFrame(moment.rows.values, schema=list(moment.names), orient="row")
+    return pl.concat([known, values], how="horizontal")
+
+
+class _Feed:
+    """A source as the runner reads it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.name = source.name
+
+    def batches(self, position: str | None, /) -> Iterator[SourceBatch]:
+        return self._source.batches(position, rows=ROWS)
+
+
+def _claim(journal: SqliteJournal, identity: str, out: Path) -> None:
+    """Keep a directory to one log, mapping and model, so that no two runs mix."""
+    held = journal.position(_IDENTITY)
+    if held is None:
+        with journal.transaction() as transaction:
+            transaction.save_position(_IDENTITY, identity)
+    elif held != identity:
+        raise ConfigError(
+            f"Expected `{out}` to hold a replay of {identity}, got one of {held}",
+            hint="name another --out, or remove that directory",
+        )
+
+
+def _write_tables(
+    out: Path, journal: SqliteJournal, defects: Sequence[Defect], features: Path
+) -> None:
+    defect_frame(defects).write_parquet(out / "defects.parquet")
+    for kind, schema in (("decisions", DECISION_SCHEMA), ("dead_letters", DEAD_LETTER_SCHEMA)):
+        frames = [record.frame for record in journal.read(kind=kind)]
+        table = pl.concat([pl.DataFrame(schema=schema), *frames])
+        table.write_parquet(out / f"{kind}.parquet")
+    if any(features.iterdir()):
+        pl.scan_parquet(features / "*.parquet").sink_parquet(out / "features.parquet")
+    shutil.rmtree(features)
+
+
+def defect_frame(defects: Sequence[Defect]) -> pl.DataFrame:
+    """Give ranked defects as a table: one row each, intervals as three columns."""
+    rows = [_defect_row(rank, defect) for rank, defect in enumerate(defects, start=1)]
+    return pl.DataFrame(rows, schema=DEFECT_TABLE, orient="row")
+
+
+DEFECT_TABLE: Final = pl.Schema(
+    {
+        "rank": pl.Int64(),
+        "id": pl.String(),
+        "type": pl.String(),
+        "entity": pl.String(),
+        "from": TIMESTAMP,
+        "to": TIMESTAMP,
+        "observed": pl.Float64(),
+        "expected": pl.Float64(),
+        "exposed": pl.Int64(),
+        **{
+            f"{measure}{end}": pl.Float64()
+            for measure in ("lost_orders_per_hour", "lost_value_per_hour")
+            for end in ("", "_low", "_high")
+        },
+        "confidence": pl.Float64(),
+        "intervention": pl.String(),
+        "intervention_confidence": pl.Float64(),
+        "evidence": pl.String(),
+    }
+)
+"""Columns of ``defects.parquet``; ``entity`` is a JSON object, attribute -> value."""
+
+
+def _defect_row(rank: int, defect: Defect) -> tuple[object, ...]:
+    orders, value, advice = (
+        defect.lost_orders_per_hour,
+        defect.lost_value_per_hour,
+        defect.recommended,
+    )
+    return (
+        rank,
+        defect.id,
+        defect.type,
+        msgspec.json.encode(defect.entity, order="sorted").decode(),
+        defect.since,
+        defect.until,
+        defect.observed,
+        defect.expected,
+        defect.exposed,
+        *(orders.value, orders.low, orders.high),
+        *(value.value, value.low, value.high),
+        defect.confidence,
+        None if advice is None else advice.intervention,
+        None if advice is None else advice.confidence,
+        defect.evidence,
+    )
+
+
+def _journalled_findings(journal: SqliteJournal) -> tuple[Finding, ...]:
+    rows = (row for record in journal.read(kind="findings") for row in record.frame.iter_rows())
+    return merge_findings(Finding(*row) for row in rows)
+
+
+def _warnings(dead_letters: Mapping[str, int], findings: Sequence[Finding]) -> list[str]:
+    lost = [f"{count:,} rows are dead letters: {why}" for why, count in dead_letters.items()]
+    return [*lost, *(finding.detail for finding in findings)]
