@@ -1,0 +1,251 @@
+"""The HTML report: one file that needs nothing else, for a shop's owner."""
+
+from collections.abc import Callable
+from typing import Final
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from recoup.decisions import Defect, Finding
+from recoup.report import palette, plots, story, words
+from recoup.report.summary import Segment, Summary
+
+DETAILED: Final = 25
+"""Defects shown in full; the rest is in `defects.parquet`."""
+
+LISTED: Final = 12
+"""Reasons and actions shown by name."""
+
+
+class DefectRow(msgspec.Struct, frozen=True):
+    """A defect as the table shows it: everything in words."""
+
+    rank: int
+    name: str
+    meaning: str
+    where: str
+    since: str
+    is_open: bool
+    likely: bool
+    orders: str
+    orders_between: str
+    value: str
+    value_between: str
+    so_far: str
+    sure: str
+    todo: str
+    todo_sure: str
+    recoverable: str
+    deadline: str
+    counted: str
+    evidence: str
+
+
+class SegmentRow(msgspec.Struct, frozen=True):
+    """A segment's funnel as the table shows it: counts, shares of the visits, shades."""
+
+    value: str
+    visits: str
+    steps: list[tuple[str, float]]
+    revenue: str
+    verdict: str
+
+
+def render_html(summary: Summary) -> str:
+    """Write the report as one self-contained page; the same summary gives the same bytes.
+
+    Every string of the log is escaped: it is a stranger's.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("recoup.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        count=words.count, figure=words.figure, moment=words.moment, step=words.step_words,
+        action=words.action_words, reason=words.reason_words,
+    )  # fmt: skip
+    return environment.get_template("report.html.j2").render(
+        s=summary,
+        css=palette.CSS,
+        sentences=story.headline(summary),
+        tiles=_tiles(summary),
+        rate=story.loss_rate(summary),
+        defects=[_defect_row(k, d, summary) for k, d in enumerate(summary.defects[:DETAILED], 1)],
+        hidden_defects=max(len(summary.defects) - DETAILED, 0),
+        visible=_visible(summary),
+        cost=_cost(summary),
+        segments={
+            words.SEGMENT_NAMES.get(name, name): [_segment_row(row, summary) for row in rows]
+            for name, rows in summary.segments.items()
+            if rows
+        },
+        step_names=words.STEP_NAMES,
+        plots=_plots(summary),
+        actions=_shares(summary.decided.by_action, words.action_words),
+        reasons=_shares(summary.decided.by_reason, words.reason_words),
+        slices=_shares(summary.decided.by_slice, lambda name: SLICES.get(name, name)),
+        findings=[(finding, _finding_span(finding)) for finding in summary.data_quality],
+        dead=[
+            (reason, words.DEAD_LETTERS.get(reason, reason.replace("_", " ")), words.count(n))
+            for reason, n in summary.dead_letters.items()
+        ],
+        saved=story.saved_words(summary) if summary.saved else None,
+        horizon=words.span(summary.abandonment_horizon_s) if summary.abandonment_horizon_s else "",
+    )
+
+
+SLICES: Final = {
+    "policy": "the policy decides",
+    "random": "chance decides, so that effects can be measured",
+    "holdout": "never acted on, so that what acting earns can be measured",
+}
+
+
+def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
+    """Give the key figures: label, figure, remark."""
+    tiles = [
+        ("Visits", words.count(summary.sessions), f"{words.count(summary.visitors)} visitors"),
+        ("Orders", words.count(summary.orders), _per_order(summary)),
+        ("Revenue", words.money(summary.revenue, summary.currency), ""),
+        (
+            "Visits that bought",
+            words.share(summary.funnel.purchase, summary.funnel.sessions),
+            f"{words.count(summary.funnel.purchase)} of {words.count(summary.funnel.sessions)}",
+        ),
+        (
+            "Carts left for good",
+            words.share(sum(summary.abandoned_carts.values()), summary.carts),
+            f"{words.count(sum(summary.abandoned_carts.values()))} of {words.count(summary.carts)}",
+        ),
+    ]
+    likely = len(story.likely_defects(summary))
+    tiles.append(("Likely defects", words.count(likely), f"{len(summary.defects)} looked at"))
+    return tiles
+
+
+def _per_order(summary: Summary) -> str:
+    if not summary.orders:
+        return ""
+    return f"{words.money(summary.revenue / summary.orders, summary.currency)} each"
+
+
+def _visible(summary: Summary) -> str:
+    visible = story.smallest_visible_loss(summary)
+    rate = story.loss_rate(summary)
+    return "" if visible is None else f"{words.figure(visible * rate.hours)} orders a {rate.name}"
+
+
+def _cost(summary: Summary) -> tuple[str, str] | None:
+    cost = story.total_cost(summary)
+    if not cost.lost_per_hour:
+        return None
+    hours = story.loss_rate(summary).hours
+    return (
+        words.money(cost.lost_per_hour * hours, summary.currency),
+        words.money(cost.recoverable_per_hour * hours, summary.currency),
+    )
+
+
+def _defect_row(rank: int, defect: Defect, summary: Summary) -> DefectRow:
+    rate = story.loss_rate(summary)
+    orders = rate.of(defect.lost_orders_per_hour)
+    value = rate.of(defect.lost_value_per_hour)
+    named = words.defect_words(defect.type)
+    best = defect.recommended
+    recoverable = rate.of(best.recoverable_value_per_hour) if best else None
+    return DefectRow(
+        rank=rank,
+        name=named.name,
+        meaning=named.meaning,
+        where=words.entity_words(defect.entity),
+        since=story.since_words(defect),
+        is_open=defect.until is None,
+        likely=defect.confidence >= story.LIKELY,
+        orders=words.figure(orders.value),
+        orders_between=words.between(orders),
+        value=words.money(value.value, summary.currency),
+        value_between=words.between_money(value, summary.currency),
+        so_far=words.money(story.lost_so_far(defect, summary).value, summary.currency),
+        sure=words.sure(defect.confidence),
+        todo=story.todo(defect),
+        todo_sure=words.sure(best.confidence) if best else "",
+        recoverable=words.between_money(recoverable, summary.currency) if recoverable else "",
+        deadline=words.span(best.deadline) if best else "",
+        counted=(
+            f"{words.count(defect.exposed)} visits met it: {words.figure(defect.observed)} orders "
+            f"came, {words.figure(defect.expected)} were to be expected."
+        ),
+        evidence=defect.evidence,
+    )
+
+
+def _segment_row(segment: Segment, summary: Summary) -> SegmentRow:
+    visits, *later = segment.funnel.counts
+    tops = [_top_share(summary, step) for step in range(1, len(segment.funnel.counts))]
+    steps = [
+        (words.share(n, visits), (n / visits / top if visits and top else 0.0))
+        for n, top in zip(later, tops, strict=True)
+    ]
+    return SegmentRow(
+        value=segment.value,
+        visits=words.count(visits),
+        steps=[(text, round(min(shade, 1.0), 2)) for text, shade in steps],
+        revenue=words.money(segment.revenue, summary.currency),
+        verdict=_verdict(segment, summary),
+    )
+
+
+def _top_share(summary: Summary, step: int) -> float:
+    """Give twice the shop's own share at a step: the darkest shade."""
+    counts = summary.funnel.counts
+    return 2 * counts[step] / counts[0] if counts[0] else 0.0
+
+
+def _verdict(segment: Segment, summary: Summary) -> str:
+    """Say whether a segment buys less or more than the others, beyond chance."""
+    n, k = segment.funnel.sessions, segment.funnel.purchase
+    rest_n, rest_k = summary.funnel.sessions - n, summary.funnel.purchase - k
+    if not n or not rest_n or not summary.funnel.purchase:
+        return ""
+    pooled = summary.funnel.purchase / summary.funnel.sessions
+    spread = (pooled * (1 - pooled) * (1 / n + 1 / rest_n)) ** 0.5
+    gap = k / n - rest_k / rest_n
+    if abs(gap) <= 3 * spread:
+        return ""
+    return "buys less" if gap < 0 else "buys more"
+
+
+def _shares(counts: dict[str, int], name: Callable[[str], str]) -> list[tuple[str, str, str]]:
+    total = sum(counts.values())
+    rows = [(name(key), words.count(n), words.share(n, total)) for key, n in counts.items()]
+    rest = sum(list(counts.values())[LISTED:])
+    if rest:
+        return [*rows[:LISTED], ("all others", words.count(rest), words.share(rest, total))]
+    return rows
+
+
+def _finding_span(finding: Finding) -> str:
+    if finding.since is None and finding.until is None:
+        return "throughout"
+    return f"{finding.since or 'the beginning'} to {finding.until or 'the end'}"
+
+
+def _plots(summary: Summary) -> dict[str, Markup]:
+    """Draw what there is something to draw of; matplotlib escapes the strings it is given."""
+    wanted: dict[str, tuple[bool, Callable[[Summary], str]]] = {
+        "funnel": (summary.sessions > 0, plots.funnel),
+        "daily": (len([day for day in summary.daily if day.sessions]) > 1, plots.daily),
+        "severity": (bool(summary.defects), plots.severity),
+        "abandonment": (bool(sum(summary.abandoned_carts.values())), plots.abandonment),
+        "decisions": (len(summary.decided.daily) > 1, plots.decisions),
+        "intent": (len(summary.intent) > 1, plots.intent),
+    }
+    return {
+        name: Markup(draw(summary))  # noqa: S704 - our own SVG
+        for name, (some, draw) in wanted.items()
+        if some
+    }

@@ -1,0 +1,296 @@
+"""The report's language: what a shop's owner calls things, and numbers written for people."""
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from recoup.decisions import Action, Interval
+
+STEP_NAMES: Final = (
+    "Visited the shop",
+    "Saw a product list or searched",
+    "Looked at a product",
+    "Put something in the cart",
+    "Started checkout",
+    "Bought",
+)
+"""Funnel steps by stage code."""
+
+LAST_STEPS: Final = {
+    "cart": "Left at the cart",
+    "checkout": "Left on starting checkout",
+    "shipping": "Left at the delivery step",
+    "payment": "Left at payment",
+}
+"""Last step reached before a cart was abandoned."""
+
+SEGMENT_NAMES: Final = {
+    "device": "Device",
+    "channel": "How they came",
+    "country": "Country",
+    "visitor_type": "New or returning",
+    "browser": "Browser",
+}
+
+ATTRIBUTES: Final = {
+    "build": "site version",
+    "channel": "channel",
+    "list_name": "product list",
+    "os": "operating system",
+    "page": "page",
+    "payment_method": "payment method",
+    "query": "search for",
+    "shipping_method": "delivery method",
+    "source": "traffic source",
+    "visitor_type": "visitors",
+}
+
+DEAD_LETTERS: Final = {
+    "too_late": "came later than the allowed lateness",
+    "future": "dated in the future",
+}
+
+
+class DefectWords(NamedTuple):
+    """A defect type's name, and what it does to a shopper."""
+
+    name: str
+    meaning: str
+
+
+_DEFECTS: Final = """
+S1|Searches find nothing|Shoppers search and get an empty page.
+S2|Search results miss the point|Shoppers search, click nothing, and search again.
+S3|Searching in circles|Shoppers rephrase the same search again and again.
+S4|Products clicked and left at once|Shoppers open a product and go straight back.
+S5|Filters lead nowhere|Shoppers filter a list until nothing is left.
+S6|Search is slow or fails|Shoppers wait for results, or get an error.
+S7|Unavailable products on top|The first results cannot be bought.
+L1|Seen but not clicked|Products are shown in a good place and nobody opens them.
+L2|List and product page disagree on the price|The price changes when the product is opened.
+L3|Broken picture|A product's picture does not load.
+L4|Variants badly grouped|The same product appears twice, or variants are mixed up.
+D1|Out of stock|Shoppers open products that cannot be bought.
+D2|Slow delivery promise|Products promise delivery too late.
+D3|Price jump|A product became dearer, or is dearer than elsewhere.
+D4|Missing product information|Shoppers read for long and do not buy.
+D5|Variant unavailable|The wanted size or colour cannot be chosen.
+D6|Adding to the cart fails|Shoppers press the button and the cart stays as it was.
+D7|Clicks without effect|Shoppers click again and again and nothing happens.
+D8|Slow page|Shoppers leave before the page can be used.
+D9|Hesitation|Shoppers come back to a product again and again without deciding.
+C1|Price changed in the cart|A product became dearer while it lay in the cart.
+C2|Fee shock|Delivery or fees appear, and shoppers leave at the total.
+C3|Out of stock in the cart|What lies in the cart cannot be bought any more.
+C4|Coupon hunt|Shoppers leave to look for a coupon, or theirs is refused.
+C5|Just short of free delivery|Shoppers add and remove fillers to reach the threshold.
+C6|Cart lost|The cart is empty after a login or on another device.
+C7|Forgotten cart|Carts lie untouched for longer than usual.
+K1|Forced to open an account|Shoppers leave where they must register.
+K2|Login keeps failing|Shoppers fail to log in more than once.
+K3|Form keeps failing|The same field is refused again and again.
+K4|Cannot be delivered|There is no delivery, or no time slot, for the address.
+K5|Payment declined|The payment is refused and the order is lost.
+K6|Payment method missing|The way shoppers want to pay is not offered.
+K7|Lost on the way back from the bank|Shoppers go to their bank's page and do not return.
+K8|Checkout error|Checkout fails or hangs.
+K9|Too little trust to pay|Shoppers read the policies at the payment step and leave.
+K10|Long checkout|Shoppers lose time on many fields.
+K11|Delivery promise gets worse at checkout|Checkout shows a later date than the product page.
+P1|Order late, cancelled or not as described|Shoppers who were let down do not come back.
+P2|Regular buyers stay away|Shoppers are past the time at which they usually buy again.
+unexplained_drop|Sales dropped here|Shoppers buy less than they did; no event says why.
+"""
+
+DEFECTS: Final[Mapping[str, DefectWords]] = {
+    key: DefectWords(name, meaning)
+    for key, name, meaning in (line.split("|") for line in _DEFECTS.strip().splitlines())
+}
+"""Type -> words, for every id of the catalogue and ``unexplained_drop``."""
+
+INTERVENTIONS: Final = {
+    "payment_retry": "offer another way to pay, and retry the payment",
+    "fee_waiver": "waive the delivery fee",
+    "substitute_offer": "offer a substitute that is in stock",
+    "search_assist": "help with the search: synonyms, spelling, near matches",
+    "error_recovery": "repair the step for the shopper: retry it, or go around the error",
+    "promise_hold": "keep the delivery date that was promised",
+    "coupon": "offer a coupon",
+}
+
+FIX: Final = "no automatic help fits: look at it, and repair it at the root"
+
+
+def defect_words(kind: str) -> DefectWords:
+    """Name a defect type; an unknown one by its own id."""
+    return DEFECTS.get(kind, DefectWords(kind, ""))
+
+
+def entity_words(entity: Mapping[str, str]) -> str:
+    """Say where: ``browser Safari, page /basket.html``; the whole shop where no entity is named.
+
+    Examples
+    --------
+    >>> entity_words({"source": "google", "device": "mobile"})
+    'traffic source google, device mobile'
+    """
+    parts = [f"{ATTRIBUTES.get(key, key.replace('_', ' '))} {entity[key]}" for key in entity]
+    return ", ".join(parts) or "the whole shop"
+
+
+def intervention_words(intervention: str) -> str:
+    """Say what an intervention does."""
+    return INTERVENTIONS.get(intervention, intervention.replace("_", " "))
+
+
+def action_words(label: str) -> str:
+    """Say what a decision was.
+
+    Examples
+    --------
+    >>> action_words("wait:120"), action_words("act:coupon"), action_words("never")
+    ('wait 2 min', 'act: offer a coupon', 'leave alone')
+    """
+    action = Action.parse(label)
+    if action.kind == "act":
+        return f"act: {intervention_words(action.intervention)}"
+    return f"wait {span(action.wait_s)}" if action.kind == "wait" else "leave alone"
+
+
+def reason_words(reason: str) -> str:
+    """Say what opened a decision point: a defect type, a signal, or nothing in particular."""
+    kind, _, rest = reason.partition(":")
+    name = defect_words(kind).name if kind else "no particular reason"
+    return f"{name} ({rest})" if rest else name.replace("_", " ")
+
+
+def step_words(step: str) -> str:
+    """Name the last step reached before a cart was abandoned."""
+    return LAST_STEPS.get(step, step.replace("_", " ").capitalize())
+
+
+def count(number: float) -> str:
+    """Write a whole number with thousands separated.
+
+    Examples
+    --------
+    >>> count(333736)
+    '333,736'
+    """
+    return f"{number:,.0f}"
+
+
+def figure(number: float) -> str:
+    """Write a measured number to about three figures; tiny ones as they are.
+
+    Examples
+    --------
+    >>> [figure(x) for x in (0, 0.01234, 0.5, 12.345, 1234.5, 2.5e9)]
+    ['0', '0.012', '0.50', '12.3', '1,234', '2.5 billion']
+    """
+    size = abs(number)
+    if not math.isfinite(number):
+        return "unknown"
+    if size >= 1e15:  # noqa: PLR2004 - beyond words
+        return f"{number:.2e}"
+    for limit, name in ((1e12, "trillion"), (1e9, "billion"), (1e7, "million")):
+        if size >= limit:
+            return f"{number / (1e6 if name == 'million' else limit):,.1f} {name}"
+    if size >= 100 or size == 0:  # noqa: PLR2004 - no decimals needed
+        return f"{number:,.0f}"
+    if size >= 10:  # noqa: PLR2004 - one decimal
+        return f"{number:.1f}"
+    return f"{number:.2f}" if size >= 0.1 else f"{number:.2g}"  # noqa: PLR2004
+
+
+def share(part: float, whole: float | None = None) -> str:
+    """Write a share as a percentage; a dash where there is nothing to share.
+
+    Examples
+    --------
+    >>> share(697, 58026), share(0.5), share(0, 0)
+    ('1.20 %', '50 %', '-')
+    """
+    if whole is not None and whole == 0:
+        return "-"
+    percent = 100 * (part if whole is None else part / whole)
+    digits = 0 if abs(percent) >= 10 or percent == 0 else 1 if abs(percent) >= 2 else 2  # noqa: PLR2004
+    return f"{percent:.{digits}f} %"
+
+
+def money(amount: float, currency: str | None) -> str:
+    """Write an amount; the currency by its sign where everybody knows it.
+
+    Examples
+    --------
+    >>> money(12345.6, "USD"), money(-3, "EUR"), money(5, None), money(0.5, "SEK")
+    ('$12,346', '-€3.00', '5.00', '0.50 SEK')
+    """
+    sign = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}.get(currency or "", "")
+    text = figure(abs(amount)) if abs(amount) >= 100 or not amount else f"{abs(amount):.2f}"  # noqa: PLR2004
+    unit = f" {currency}" if currency and not sign else ""
+    return f"{'-' if amount < 0 else ''}{sign}{text}{unit}"
+
+
+def between(interval: Interval) -> str:
+    """Write an interval's ends."""
+    return f"{figure(interval.low)} to {figure(interval.high)}"
+
+
+def between_money(interval: Interval, currency: str | None) -> str:
+    """Write an interval's ends as amounts."""
+    return f"{money(interval.low, currency)} to {money(interval.high, currency)}"
+
+
+def sure(probability: float) -> str:
+    """Say how sure, as a percentage that never claims certainty.
+
+    Examples
+    --------
+    >>> sure(0.9999), sure(0.973), sure(0.0001)
+    ('over 99 %', '97 %', 'under 1 %')
+    """
+    if probability > 0.99:  # noqa: PLR2004 - as written
+        return "over 99 %"
+    return "under 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"  # noqa: PLR2004
+
+
+def day(moment: dt.date) -> str:
+    """Write a date.
+
+    Examples
+    --------
+    >>> day(dt.date(2016, 9, 1))
+    '1 September 2016'
+    """
+    return f"{moment.day} {moment:%B} {moment.year}"
+
+
+def moment(when: dt.datetime) -> str:
+    """Write a moment to the minute, UTC.
+
+    Examples
+    --------
+    >>> moment(dt.datetime(2016, 9, 1, 7, 5, tzinfo=dt.timezone.utc))
+    '1 Sep 2016, 07:05'
+    """
+    when = when.astimezone(dt.UTC)
+    return f"{when.day} {when:%b} {when.year}, {when:%H:%M}"
+
+
+def span(seconds: float) -> str:
+    """Write a length of time in its largest fitting unit.
+
+    Examples
+    --------
+    >>> span(90), span(600), span(5400), span(900_000)
+    ('90 s', '10 min', '1.5 h', '10 days')
+    """
+    if seconds < 120:  # noqa: PLR2004 - two minutes
+        return f"{seconds:.0f} s"
+    if seconds < 5400:  # noqa: PLR2004 - an hour and a half
+        return f"{seconds / 60:.0f} min"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.3g} h"
+    return f"{seconds / 86400:.0f} days"
