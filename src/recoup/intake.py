@@ -162,7 +162,7 @@ class Intake:
         """
         keys, ts = event_keys(batch.events), _times(batch.events)
         self._reserve(len(keys))
-        self._used += _insert(self._table, keys, ts)
+        self._used += insert(self._table, keys, ts)
         self._clock = clock
 
     def snapshot(self) -> bytes:
@@ -198,10 +198,10 @@ class Intake:
                 f"{self._far_ahead} us, got {got}",
                 hint="restore with the settings that the snapshot was taken with",
             )
-        keys = np.frombuffer(found.keys, np.int64)
+        keys = np.frombuffer(bytearray(found.keys), np.int64)
         self._table, self._used = _empty_table(FIRST_CAPACITY), 0
         self._reserve(len(keys))
-        self._used = _insert(self._table, keys, np.frombuffer(found.times, np.int64))
+        self._used = insert(self._table, keys, np.frombuffer(bytearray(found.times), np.int64))
         self._clock = found.clock
 
     def _judge(self, events: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -217,7 +217,7 @@ class Intake:
         ahead[1 : 1 + len(self._clock.ahead)] = self._clock.ahead
         judged = np.empty((len(keys), 2), np.int64)
         settings = np.array([self._lateness, self._far_ahead, CONFIRMING_VISITORS], np.int64)
-        watermark, added = _judge_all(
+        watermark, added = judge(
             self._table, keys, ts, visitors, watermark, ahead, settings, judged
         )
         self._used += int(added)
@@ -233,7 +233,7 @@ class Intake:
         while capacity < 4 * (len(keys) + count):
             capacity *= 2
         self._table = _empty_table(capacity)
-        self._used = _insert(self._table, keys, times)
+        self._used = insert(self._table, keys, times)
 
     def _live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         keys, times = self._table[:, 0], self._table[:, 1]
@@ -250,7 +250,7 @@ def _micros(name: str, seconds: float) -> int:
 
 
 def _times(events: pl.DataFrame) -> NDArray[np.int64]:
-    return events["ts"].to_physical().to_numpy()
+    return events["ts"].to_physical().to_numpy(writable=True)
 
 
 def _empty_table(capacity: int) -> NDArray[np.int64]:
@@ -292,7 +292,7 @@ def _slot(table: NDArray[np.int64], key: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _insert(table: NDArray[np.int64], keys: NDArray[np.int64], ts: NDArray[np.int64]) -> int:
+def insert(table: NDArray[np.int64], keys: NDArray[np.int64], ts: NDArray[np.int64]) -> int:
     """Put keys in with their times, and give how many are new."""
     added = 0
     for row in range(len(keys)):
@@ -318,7 +318,7 @@ def _believed(ahead: NDArray[np.int64], visitor: int, enough: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _judge_all(
+def judge(
     table: NDArray[np.int64],
     keys: NDArray[np.int64],
     ts: NDArray[np.int64],
