@@ -1,0 +1,16 @@
+"""What stands between a shopper and the purchase: intent, signals, and the moment of both."""
+
+from recoup.friction.intent import IntentModel, StageRates, Visits
+from recoup.friction.intent_rows import Period
+from recoup.friction.moment import Moment
+from recoup.friction.signals import SIGNALS, detect_signals
+
+__all__ = [
+    "SIGNALS",
+    "IntentModel",
+    "Moment",
+    "Period",
+    "StageRates",
+    "Visits",
+    "detect_signals",
+]

@@ -1,0 +1,205 @@
+"""The rows that purchase intent is trained and judged on: one per event of a session yet to buy."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from recoup.errors import ModelError
+from recoup.events import CODE, EventBatch, encode
+from recoup.friction.intent_context import CONTEXT_COLUMNS, Labelled
+from recoup.friction.moment import Rows
+
+_FOLDED: Final = 2
+"""Statuses from here on (repeated, too late) are no rows."""
+
+_META: Final = ("ts", "seq", "key", "event", "order", "visitor")
+
+
+class Store(Protocol):
+    """What rows need of a feature store: ``recoup.features.FeatureStore`` has it."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that :meth:`step` reads."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features."""
+        ...
+
+    def step(self, columns: Mapping[str, NDArray[Any]], /) -> Rows:
+        """Fold events and give their rows."""
+        ...
+
+
+class Period(msgspec.Struct, frozen=True):
+    """A half-open span of time, int64 microseconds UTC; None is unbounded."""
+
+    start: int | None = None
+    until: int | None = None
+
+    def contains(self, ts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which times lie in it."""
+        inside = np.ones(len(ts), bool)
+        if self.start is not None:
+            inside &= ts >= self.start
+        if self.until is not None:
+            inside &= ts < self.until
+        return inside
+
+
+class IntentRows(msgspec.Struct, frozen=True):
+    """Rows in order of (session, time): n of them.
+
+    Parameters
+    ----------
+    names, values
+        Features by name, and their values, shape (n, d).
+    context
+        Values of :data:`CONTEXT_COLUMNS`, shape (n, k).
+    positive
+        Whether a purchase follows later in the session.
+    session, visitor, ts
+        Whose row it is, and when.
+    event_number
+        Position of the event in its session, from 1.
+    first_cart
+        Whether the event is its session's first add-to-cart.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+    context: NDArray[np.int64]
+    positive: NDArray[np.bool_]
+    session: NDArray[np.int64]
+    visitor: NDArray[np.int64]
+    ts: NDArray[np.int64]
+    event_number: NDArray[np.int64]
+    first_cart: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.positive)
+
+    def where(self, keep: NDArray[np.bool_]) -> "IntentRows":
+        """Keep some of the rows."""
+        arrays = self.__struct_fields__[1:]
+        return IntentRows(self.names, *(getattr(self, name)[keep] for name in arrays))
+
+    @property
+    def labelled(self) -> Labelled:
+        """What a vocabulary is learned from."""
+        return Labelled(self.context, self.positive, self.session)
+
+
+def collect_rows(
+    batches: Iterable[EventBatch],
+    store: Store,
+    period: Period,
+    *,
+    history: Iterable[EventBatch] = (),
+    progress: Callable[[int], object] | None = None,
+) -> IntentRows:
+    """Fold a log through a feature store and keep the rows of a period.
+
+    Whatever lies before the period, and all of ``history``, is folded for its features and its
+    purchases, not kept. A purchase counts once by its order: the receipt viewed again is none.
+
+    Parameters
+    ----------
+    progress
+        Called with the number of events of each batch folded.
+
+    Raises
+    ------
+    ModelError
+        If the period holds no row.
+    """
+    meta: list[dict[str, NDArray[Any]]] = []
+    values: list[NDArray[np.float64]] = []
+    wanted = tuple(dict.fromkeys((*store.columns, *_META, *CONTEXT_COLUMNS)))
+    for past, batch in _chain(history, batches):
+        arrays: dict[str, NDArray[Any]] = dict(encode(batch, wanted))
+        rows = store.step(arrays)
+        kept = period.contains(arrays["ts"]) & (rows.status < _FOLDED) & (not past)
+        values.append(rows.values[kept])
+        meta.append(_describe(arrays, rows, kept))
+        if progress is not None:
+            progress(len(batch))
+    if not sum(len(part) for part in values):
+        raise ModelError(
+            "Expected events in the period to score, got none", hint="see --from and --until"
+        )
+    joined = {name: np.concatenate([part[name] for part in meta]) for name in meta[0]}
+    return _label(store.names, np.concatenate(values), joined)
+
+
+def _chain(
+    history: Iterable[EventBatch], batches: Iterable[EventBatch]
+) -> Iterable[tuple[bool, EventBatch]]:
+    yield from ((True, batch) for batch in history if len(batch))
+    yield from ((False, batch) for batch in batches if len(batch))
+
+
+def _describe(
+    arrays: dict[str, NDArray[Any]], rows: Rows, kept: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    context = np.column_stack([arrays[name] for name in CONTEXT_COLUMNS]).astype(np.int64)
+    told = {name: arrays[name] for name in _META}
+    return {**told, "session": rows.session, "status": rows.status, "kept": kept, "at": context}
+
+
+def _label(
+    names: tuple[str, ...], values: NDArray[np.float64], told: dict[str, NDArray[Any]]
+) -> IntentRows:
+    """Sort by session and time, label, and keep what was asked for before the first purchase."""
+    row = np.cumsum(told["kept"]) - 1
+    valid = np.flatnonzero(told["status"] < _FOLDED)
+    by_time = valid[np.lexsort([told[name][valid] for name in ("key", "seq", "ts")])]
+    bought = np.zeros(len(row), bool)
+    bought[by_time] = _first_purchases(told["event"][by_time], told["order"][by_time])
+    order = by_time[np.argsort(told["session"][by_time], kind="stable")]
+    session = told["session"][order]
+    starts = np.flatnonzero(np.r_[True, session[1:] != session[:-1]])
+    sizes = np.diff(np.r_[starts, len(session)])
+    purchases = bought[order].astype(np.int64)
+    before = _since_start(purchases, starts, sizes)
+    total = np.repeat(np.add.reduceat(purchases, starts), sizes)
+    carts = (told["event"][order] == CODE["add_to_cart"]).astype(np.int64)
+    first_cart = (carts == 1) & (_since_start(carts, starts, sizes) == 1)
+    number = np.arange(len(session)) - np.repeat(starts, sizes) + 1
+    keep = told["kept"][order] & (before == 0)
+    picked = order[keep]
+    return IntentRows(
+        names=names,
+        values=values[row[picked]],
+        context=told["at"][picked].astype(np.int64),
+        positive=total[keep] > 0,
+        session=session[keep].astype(np.int64),
+        visitor=told["visitor"][picked].astype(np.int64),
+        ts=told["ts"][picked].astype(np.int64),
+        event_number=number[keep],
+        first_cart=first_cart[keep],
+    )
+
+
+def _since_start(
+    counts: NDArray[np.int64], starts: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Sum within runs, up to and including each element."""
+    running = np.cumsum(counts)
+    return np.asarray(running - np.repeat(running[starts] - counts[starts], sizes))
+
+
+def _first_purchases(event: NDArray[Any], order: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which events, in order of time, are purchases of an order not seen before."""
+    purchase = event == CODE["purchase"]
+    at = np.flatnonzero(purchase & (order != 0))
+    _, first = np.unique(order[at], return_index=True)
+    counted = purchase & (order == 0)
+    counted[at[first]] = True
+    return np.asarray(counted)

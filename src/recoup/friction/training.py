@@ -1,0 +1,274 @@
+"""Train purchase intent on a log, and judge it on another: time splits, calibration, metrics."""
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Final
+
+import lightgbm as lgb
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from recoup.errors import ModelError
+from recoup.events import MICROS, EventBatch, take
+from recoup.friction.evaluation import breakdown
+from recoup.friction.intent import IntentModel
+from recoup.friction.intent_context import (
+    CONTEXT_COLUMNS,
+    Vocabulary,
+    encode_context,
+    encode_out_of_fold,
+    learn_vocabulary,
+)
+from recoup.friction.intent_rows import IntentRows, Period, Store, collect_rows
+from recoup.models.calibration import fit_calibration
+from recoup.models.trees import TreeEnsemble
+
+__all__ = ["IntentSettings", "evaluate_intent", "fit_intent", "train_intent"]
+
+Progress = Callable[[int], object]
+
+
+class IntentSettings(msgspec.Struct, frozen=True):
+    """How purchase intent is trained. The defaults were chosen on time splits.
+
+    Parameters
+    ----------
+    rounds
+        Numbers of trees to choose from, ascending.
+    origins
+        Where the time splits lie, as shares of the period's sessions: a model fitted to what lies
+        before an origin is judged on what lies between it and the next.
+    seeds
+        One ensemble is fitted per seed, and their raw scores averaged.
+    min_rows_in_leaf
+        At most this many; less on small logs.
+    half_weight_events
+        A row weighs ``1 / (events of its session + this)``: long sessions do not drown the rest.
+    gap_s
+        A session that may go on beyond the period's end is left out: its label is unknown.
+    """
+
+    rounds: tuple[int, ...] = (60, 90, 120, 160, 200)
+    origins: tuple[float, ...] = (0.4, 0.6, 0.8)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    learning_rate: float = 0.05
+    leaves: int = 15
+    min_rows_in_leaf: int = 1_000
+    l2: float = 20.0
+    feature_share: float = 0.2
+    row_share: float = 0.7
+    half_weight_events: float = 5.0
+    folds: int = 5
+    gap_s: int = 1_800
+
+
+def train_intent(
+    batches: Iterable[EventBatch],
+    store: Store,
+    feature_hash: str,
+    *,
+    period: Period | None = None,
+    history: Iterable[EventBatch] = (),
+    settings: IntentSettings | None = None,
+    progress: Progress | None = None,
+) -> tuple[IntentModel, dict[str, object]]:
+    """Train on a log.
+
+    Events at or after the period's end are not read at all: neither features nor labels know them.
+
+    Parameters
+    ----------
+    batches
+        The log, admitted by intake, in order of time.
+    store
+        An empty feature store; it is folded through the history and the log.
+    feature_hash
+        Hash of its feature set, which the model remembers.
+    period
+        Which events are rows; what lies before is folded only.
+    history
+        An earlier log, folded for features only.
+
+    Returns
+    -------
+    The model, and its metrics on the time splits: every row of them was scored by a model that was
+    fitted to earlier sessions alone.
+
+    Raises
+    ------
+    ModelError
+        If there is no row, or too few sessions that buy.
+    """
+    chosen, period = settings or IntentSettings(), period or Period()
+    seen = _before(batches, period.until)
+    rows = collect_rows(seen, store, period, history=history, progress=progress)
+    end = period.until if period.until is not None else int(rows.ts.max()) + 1
+    rows = _determined(rows, end - chosen.gap_s * MICROS)
+    return fit_intent(rows, feature_hash, chosen)
+
+
+def evaluate_intent(
+    model: IntentModel,
+    batches: Iterable[EventBatch],
+    store: Store,
+    *,
+    period: Period | None = None,
+    history: Iterable[EventBatch] = (),
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Judge a model on a log.
+
+    Returns
+    -------
+    ``rows``, ``base_rate``, ``auc``, ``pr_auc``, ``log_loss``, ``calibration_error``, and the same
+    under ``after_event`` (keys 1, 3, 5, 10, 20, 40) and ``first_add_to_cart``.
+
+    Raises
+    ------
+    ModelError
+        If there is no row, or the features are not those that the model reads.
+    """
+    rows = collect_rows(batches, store, period or Period(), history=history, progress=progress)
+    model.bind(rows.names)
+    return report(rows, model.score_rows(rows.values, rows.context))
+
+
+def report(rows: IntentRows, probability: NDArray[np.float64]) -> dict[str, object]:
+    """Give the metrics of scored rows in the fixed shape."""
+    return breakdown(rows.positive, probability, rows.event_number, rows.first_cart)
+
+
+def fit_intent(
+    rows: IntentRows, feature_hash: str, settings: IntentSettings
+) -> tuple[IntentModel, dict[str, object]]:
+    """Choose the number of trees and calibrate on time splits, then fit to all rows."""
+    _check_size(rows)
+    held = _hold_out(rows, settings)
+    losses = [_weighted_loss(held, k, settings) for k in range(len(settings.rounds))]
+    best = int(np.argmin(losses))
+    calibration = fit_calibration(held.scores[:, best], held.rows.positive)
+    members = [_fit(rows, settings, seed, settings.rounds[best]) for seed in settings.seeds]
+    vocabulary = members[0][1]
+    trees = TreeEnsemble.mean_of([TreeEnsemble.from_lightgbm(booster) for booster, _ in members])
+    model = IntentModel(feature_hash, rows.names, CONTEXT_COLUMNS, vocabulary, trees, calibration)
+    metrics = report(held.rows, calibration.apply(held.scores[:, best]))
+    extra = {"trees": trees.n_trees, "training_rows": len(rows), "hash": model.hash}
+    return model, {**metrics, **extra}
+
+
+class _Held(msgspec.Struct, frozen=True):
+    rows: IntentRows
+    scores: NDArray[np.float64]
+
+
+def _before(batches: Iterable[EventBatch], until: int | None) -> Iterable[EventBatch]:
+    if until is None:
+        yield from batches
+        return
+    for batch in batches:
+        ts = batch.events["ts"].to_physical().to_numpy()
+        yield batch if len(ts) == 0 or ts.max() < until else _cut(batch, ts < until)
+
+
+def _cut(batch: EventBatch, keep: NDArray[np.bool_]) -> EventBatch:
+    return take(batch, np.flatnonzero(keep))
+
+
+def _determined(rows: IntentRows, latest: int) -> IntentRows:
+    """Leave out sessions that may go on: they have no label yet."""
+    last = _session_wise(rows, rows.ts, np.maximum)
+    return rows.where(rows.positive | (last < latest))
+
+
+def _session_wise(
+    rows: IntentRows, values: NDArray[np.int64], combine: np.ufunc
+) -> NDArray[np.int64]:
+    starts = np.flatnonzero(np.r_[True, rows.session[1:] != rows.session[:-1]])
+    sizes = np.diff(np.r_[starts, len(rows)])
+    return np.repeat(combine.reduceat(values, starts), sizes)
+
+
+def _check_size(rows: IntentRows) -> None:
+    buying = len(np.unique(rows.session[rows.positive]))
+    if buying < _MIN_BUYING_SESSIONS:
+        raise ModelError(
+            f"Expected at least {_MIN_BUYING_SESSIONS} sessions that buy, got {buying}",
+            hint="train on a longer period; until then stage rates stand in",
+        )
+
+
+_MIN_BUYING_SESSIONS: Final = 20
+
+
+def _hold_out(rows: IntentRows, settings: IntentSettings) -> _Held:
+    """Score later sessions with models fitted to earlier ones: (n, numbers of trees)."""
+    start = _session_wise(rows, rows.ts, np.minimum)
+    edges = np.quantile(np.unique(start), [*settings.origins, 1.0]).astype(np.int64)
+    edges[-1] = int(start.max()) + 1
+    parts: list[IntentRows] = []
+    scores: list[NDArray[np.float64]] = []
+    for origin, end in pairwise(edges.tolist()):
+        earlier = rows.where(_session_wise(rows, rows.ts, np.maximum) < origin)
+        later = rows.where((start >= origin) & (start < end))
+        if not earlier.positive.any() or len(later) == 0:
+            continue
+        booster, vocabulary = _fit(earlier, settings, settings.seeds[0], settings.rounds[-1])
+        told = _matrix(later, encode_context(later.context, vocabulary))
+        trees = [np.asarray(booster.predict(told, num_iteration=k)) for k in settings.rounds]
+        parts.append(later)
+        scores.append(np.column_stack(trees))
+    return _Held(_concat(parts), np.concatenate(scores))
+
+
+def _concat(parts: list[IntentRows]) -> IntentRows:
+    fields = IntentRows.__struct_fields__[1:]
+    joined = [np.concatenate([getattr(part, name) for part in parts]) for name in fields]
+    return IntentRows(parts[0].names, *joined)
+
+
+def _weighted_loss(held: _Held, which: int, settings: IntentSettings) -> float:
+    p = np.clip(held.scores[:, which], 1e-9, 1 - 1e-9)
+    loss = -np.log(np.where(held.rows.positive, p, 1.0 - p))
+    return float(np.average(loss, weights=_weights(held.rows, settings)))
+
+
+def _weights(rows: IntentRows, settings: IntentSettings) -> NDArray[np.float64]:
+    events = _session_wise(rows, np.ones(len(rows), np.int64), np.add)
+    weight = 1.0 / (events + settings.half_weight_events)
+    return np.asarray(weight / weight.mean())
+
+
+def _fit(
+    rows: IntentRows, settings: IntentSettings, seed: int, rounds: int
+) -> tuple[lgb.Booster, Vocabulary]:
+    """Fit one ensemble, the context encoded out of fold so that no label meets itself."""
+    fold = rows.visitor % settings.folds
+    table = _matrix(rows, encode_out_of_fold(rows.labelled, fold))
+    data = lgb.Dataset(table, rows.positive, weight=_weights(rows, settings))
+    booster = lgb.train(_parameters(len(rows), settings, seed), data, rounds)
+    return booster, learn_vocabulary(rows.labelled)
+
+
+def _matrix(rows: IntentRows, context: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([rows.values, context])
+
+
+def _parameters(rows: int, settings: IntentSettings, seed: int) -> dict[str, object]:
+    smallest = min(max(rows // 200, 20), settings.min_rows_in_leaf)
+    return {
+        "objective": "binary",
+        "learning_rate": settings.learning_rate,
+        "num_leaves": settings.leaves,
+        "min_data_in_leaf": smallest,
+        "lambda_l2": settings.l2,
+        "feature_fraction": settings.feature_share,
+        "bagging_fraction": settings.row_share,
+        "bagging_freq": 1,
+        "max_bin": 127,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+        "verbose": -1,
+    }
