@@ -77,7 +77,7 @@ def test_a_run_killed_at_any_of_its_first_statements_loses_and_doubles_nothing(
         assert_same(tmp_path / f"{k}.db", whole, f"a kill at statement {k}")
 
 
-RANDOM_KILLS = {"statement": [1, 60], "instruction": [1, 1200], "time": [0.02, 0.3]}
+RANDOM_KILLS = {"statement": [1, 60], "instruction": [1, 3000], "time": [0.02, 0.3]}
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("statement", 11), ("instruction", 12), ("time", 13)])
