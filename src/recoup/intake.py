@@ -10,6 +10,7 @@ so far, so that the size of the batches they come in changes nothing:
 - any other is admitted, and counted as late where the watermark had passed it.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -36,6 +37,9 @@ CONFIRMING_VISITORS: Final = 3
 IN_ORDER, LATE, DUPLICATE, TOO_LATE, FAR_AHEAD = range(5)
 
 FIRST_CAPACITY: Final = 1024
+
+STRETCHES: Final = 16
+"""Parts of a snapshot within the allowed lateness; what is older than the oldest is forgotten."""
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -69,13 +73,11 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     ahead: tuple[int, ...] = ()
 
 
-class _State(msgspec.Struct, frozen=True, array_like=True):
+class _Header(msgspec.Struct, frozen=True, array_like=True):
     version: int
     lateness: int
     far_ahead: int
     clock: Clock
-    keys: bytes
-    times: bytes
 
 
 class Intake:
@@ -122,6 +124,7 @@ class Intake:
     def __init__(self, *, lateness_s: float = 3600.0, far_ahead_s: float = FAR_AHEAD_S) -> None:
         self._lateness = _micros("lateness_s", lateness_s)
         self._far_ahead = _micros("far_ahead_s", far_ahead_s)
+        self._stretch = max(1, self._lateness // STRETCHES)
         self._clock = Clock()
         self._table = _empty_table(FIRST_CAPACITY)
         self._used = 0
@@ -165,19 +168,44 @@ class Intake:
         self._used += insert(self._table, keys, ts)
         self._clock = clock
 
+    def parts(self) -> dict[str, bytes]:
+        """Give the whole state in parts, of which only those of recent times change.
+
+        ``clock`` is one; each other holds the keys of a stretch of event time.
+        """
+        keys, times = self._live()
+        stretch = times // self._stretch
+        order = np.lexsort((keys, times, stretch))
+        names, starts = np.unique(stretch[order], return_index=True)
+        pairs = np.column_stack([keys[order], times[order]])
+        header = _Header(VERSION, self._lateness, self._far_ahead, self._clock)
+        return {
+            "clock": msgspec.msgpack.encode(header),
+            **{
+                str(name): rows.tobytes()
+                for name, rows in zip(names, np.split(pairs, starts[1:]), strict=True)
+            },
+        }
+
+    def restore_parts(self, parts: Mapping[str, bytes], /) -> None:
+        """Take up the state that :meth:`parts` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If the bytes are of another version, or of another allowed lateness.
+        """
+        header = self._checked_header(parts.get("clock", b""))
+        data = b"".join(state for name, state in parts.items() if name != "clock")
+        pairs = np.frombuffer(data, np.int64).reshape(-1, 2)
+        self._table, self._used = _empty_table(FIRST_CAPACITY), 0
+        self._clock = header.clock
+        self._reserve(len(pairs))
+        self._used = insert(self._table, pairs[:, 0].copy(), pairs[:, 1].copy())
+
     def snapshot(self) -> bytes:
         """Give the whole state as versioned bytes, the same for any size of batches."""
-        keys, times = self._live()
-        order = np.lexsort((keys, times))
-        state = _State(
-            VERSION,
-            self._lateness,
-            self._far_ahead,
-            self._clock,
-            keys[order].tobytes(),
-            times[order].tobytes(),
-        )
-        return msgspec.msgpack.encode(state)
+        return msgspec.msgpack.encode(self.parts())
 
     def restore(self, state: bytes, /) -> None:
         """Take up the state that :meth:`snapshot` gave.
@@ -188,21 +216,24 @@ class Intake:
             If the bytes are of another version, or of another allowed lateness.
         """
         try:
-            found = msgspec.msgpack.decode(state, type=_State)
+            parts = msgspec.msgpack.decode(state, type=dict[str, bytes])
         except msgspec.MsgspecError as error:
             raise SnapshotError(f"Expected a snapshot of the intake, got {error}") from error
-        got = found.version, found.lateness, found.far_ahead
+        self.restore_parts(parts)
+
+    def _checked_header(self, state: bytes) -> _Header:
+        try:
+            header = msgspec.msgpack.decode(state, type=_Header)
+        except msgspec.MsgspecError as error:
+            raise SnapshotError(f"Expected a snapshot of the intake, got {error}") from error
+        got = header.version, header.lateness, header.far_ahead
         if got != (VERSION, self._lateness, self._far_ahead):
             raise SnapshotError(
                 f"Expected version {VERSION}, lateness {self._lateness} us and far-ahead "
                 f"{self._far_ahead} us, got {got}",
                 hint="restore with the settings that the snapshot was taken with",
             )
-        keys = np.frombuffer(bytearray(found.keys), np.int64)
-        self._table, self._used = _empty_table(FIRST_CAPACITY), 0
-        self._reserve(len(keys))
-        self._used = insert(self._table, keys, np.frombuffer(bytearray(found.times), np.int64))
-        self._clock = found.clock
+        return header
 
     def _judge(self, events: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give each event's verdict, and how far it stands behind the watermark (us)."""
@@ -239,7 +270,8 @@ class Intake:
         keys, times = self._table[:, 0], self._table[:, 1]
         live = keys != 0
         if self._clock.watermark is not None:
-            live &= times >= self._clock.watermark - self._lateness
+            oldest = (self._clock.watermark - self._lateness) // self._stretch
+            live &= times >= oldest * self._stretch
         return keys[live], times[live]
 
 

@@ -26,7 +26,7 @@ from recoup.intake import Admitted, Clock, Intake
 from recoup.state import Journal, Record, Transaction
 
 STAGE: Final = "runner"
-"""Under which the journal keeps the snapshot: parts ``intake``, ``totals`` and ``host/...``."""
+"""Under which the journal keeps the snapshot: parts ``totals``, ``intake/...`` and ``host/...``."""
 
 RESERVED: Final = ("events", "items", "dead_letters", "findings", "batches")
 """Kinds that the runner journals itself; a host's frames have other names."""
@@ -259,8 +259,8 @@ class LocalRunner:
     def _save(self, transaction: Transaction) -> None:
         """Write the parts of the snapshot that changed since the last one."""
         parts = {
-            "intake": self._intake.snapshot(),
             "totals": msgspec.msgpack.encode(self.totals),
+            **{f"intake/{name}": state for name, state in self._intake.parts().items()},
             **{f"host/{name}": state for name, state in self._host.snapshot().items()},
         }
         digests = {part: xxhash.xxh3_128_digest(state) for part, state in parts.items()}
@@ -283,14 +283,11 @@ class LocalRunner:
     def _restore(self, parts: dict[str, bytes]) -> None:
         self._saved = {part: xxhash.xxh3_128_digest(state) for part, state in parts.items()}
         try:
-            self._intake.restore(parts["intake"])
             self.totals = msgspec.msgpack.decode(parts["totals"], type=Totals)
         except (KeyError, msgspec.MsgspecError) as error:
-            raise SnapshotError(
-                f"Expected a snapshot of this runner, got one without a sound part: {error}"
-            ) from error
-        host = {part[5:]: state for part, state in parts.items() if part.startswith("host/")}
-        self._host.restore(host)
+            raise SnapshotError(f"Expected a runner's snapshot, got no totals: {error}") from error
+        self._intake.restore_parts(_under("intake/", parts))
+        self._host.restore(_under("host/", parts))
 
     def _fold_again(self, records: Mapping[str, Record]) -> None:
         """Take up a transaction of the tail, and make sure that it gives what it gave."""
@@ -329,6 +326,10 @@ class LocalRunner:
         )
         columns = zip(BATCH_SCHEMA.items(), row, strict=True)
         return pl.DataFrame([pl.Series(name, [value], dtype) for (name, dtype), value in columns])
+
+
+def _under(prefix: str, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {part[len(prefix) :]: parts[part] for part in parts if part.startswith(prefix)}
 
 
 def _append_arrival(

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
 
@@ -217,6 +217,12 @@ class SqliteJournal:
         """Give how far a source has been read, or None."""
         rows = self._fetch("SELECT position FROM positions WHERE source = :s", {"s": source})
         return str(rows[0][0]) if rows else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Release the journal; closing it again does nothing."""

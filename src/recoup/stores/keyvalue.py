@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from recoup.stores.sqlite import Synchronous, connect, translated
 
@@ -76,6 +76,12 @@ class SqliteKeyValue:
                     return
                 yield key, value
             start = rows[-1][0] + b"\0"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Release the file."""

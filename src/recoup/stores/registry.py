@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -149,6 +149,12 @@ class Registry:
     def names(self) -> list[str]:
         """Give the names that have a version, in alphabetical order."""
         return [name for (name,) in self._fetch("SELECT DISTINCT name FROM versions ORDER BY name")]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Release the file."""
