@@ -1,7 +1,7 @@
 """What a run found, told: summary, HTML report, terminal view."""
 
 from recoup.report.decided import DecisionTally
-from recoup.report.html import render_html
+from recoup.report.html import render_html, write_report
 from recoup.report.journey import SessionTally, Steps
 from recoup.report.summary import (
     Day,
@@ -16,15 +16,19 @@ from recoup.report.summary import (
     summarise,
     to_json,
 )
+from recoup.report.terminal import DemoState, DemoView, Made, summary_panel
 
 __all__ = [
     "Day",
     "DayDecisions",
     "Decided",
     "DecisionTally",
+    "DemoState",
+    "DemoView",
     "Funnel",
     "IntentBin",
     "Journeys",
+    "Made",
     "Period",
     "Segment",
     "SessionTally",
@@ -32,5 +36,7 @@ __all__ = [
     "Summary",
     "render_html",
     "summarise",
+    "summary_panel",
     "to_json",
+    "write_report",
 ]

@@ -1,6 +1,7 @@
 """The HTML report: one file that needs nothing else, for a shop's owner."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import jinja2
@@ -93,9 +94,15 @@ def render_html(summary: Summary) -> str:
             (reason, words.DEAD_LETTERS.get(reason, reason.replace("_", " ")), words.count(n))
             for reason, n in summary.dead_letters.items()
         ],
+        warnings=_other_warnings(summary),
         saved=story.saved_words(summary) if summary.saved else None,
         horizon=words.span(summary.abandonment_horizon_s) if summary.abandonment_horizon_s else "",
     )
+
+
+def write_report(summary: Summary, path: Path) -> None:
+    """Write the report to a file."""
+    path.write_text(render_html(summary), encoding="utf-8")
 
 
 SLICES: Final = {
@@ -123,7 +130,7 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         ),
     ]
     likely = len(story.likely_defects(summary))
-    tiles.append(("Likely defects", words.count(likely), f"{len(summary.defects)} looked at"))
+    tiles.append(("Likely defects", words.count(likely), f"of {len(summary.defects)} ranked"))
     return tiles
 
 
@@ -136,7 +143,7 @@ def _per_order(summary: Summary) -> str:
 def _visible(summary: Summary) -> str:
     visible = story.smallest_visible_loss(summary)
     rate = story.loss_rate(summary)
-    return "" if visible is None else f"{words.figure(visible * rate.hours)} orders a {rate.name}"
+    return "" if visible is None else f"{words.figure(visible * rate.hours)} orders {rate.each}"
 
 
 def _cost(summary: Summary) -> tuple[str, str] | None:
@@ -226,6 +233,13 @@ def _shares(counts: dict[str, int], name: Callable[[str], str]) -> list[tuple[st
     if rest:
         return [*rows[:LISTED], ("all others", words.count(rest), words.share(rest, total))]
     return rows
+
+
+def _other_warnings(summary: Summary) -> list[str]:
+    """Leave out what the tables of findings and dead letters say already."""
+    told = {finding.detail for finding in summary.data_quality}
+    reasons = tuple(f": {reason}" for reason in summary.dead_letters)
+    return [text for text in summary.warnings if text not in told and not text.endswith(reasons)]
 
 
 def _finding_span(finding: Finding) -> str:

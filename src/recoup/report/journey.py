@@ -2,6 +2,7 @@
 
 import datetime as dt
 import io
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -98,9 +99,9 @@ class SessionTally:
         self._gap_us = round(session_gap_s * MICROS)
         self._pending: list[Steps] = []
         self._waiting = 0
-        self._rows = _no_rows()
-        self._orders = _no_orders()
-        self._scored = _no_scored()
+        self._rows = _Runs(_merge_rows, _no_rows())
+        self._orders = _Runs(_merge_orders, _no_orders())
+        self._scored = _Runs(_merge_scored, _no_scored())
 
     def step(self, batch: Steps, /) -> None:
         """Take a batch; it is folded in once enough have come."""
@@ -112,11 +113,11 @@ class SessionTally:
     def result(self, *, segment_limit: int = SEGMENT_LIMIT) -> Journeys:
         """Give what the events so far say; more may follow."""
         self._fold()
-        joined = _join_late(self._rows, self._gap_us)
+        joined = _join_late(self._rows.whole(), self._gap_us)
         sessions = _sessions(joined)
         if sessions.is_empty():
             return Journeys()
-        orders = self._orders.join(joined.select("session", "of").unique(), on="session")
+        orders = self._orders.whole().join(joined.select("session", "of").unique(), on="session")
         currency = _main_currency(orders)
         priced = orders.with_columns(
             revenue=pl.when(pl.col("currency").eq_missing(currency)).then("value").otherwise(0)
@@ -133,13 +134,13 @@ class SessionTally:
             funnel=_funnel(np.bincount(sessions["stage"].to_numpy(), minlength=len(STAGES))),
             segments={name: _split(sessions, priced, name, segment_limit) for name in SEGMENTS},
             daily=_daily(sessions, priced),
-            intent=_reliability(self._scored, joined, sessions),
+            intent=_reliability(self._scored.whole(), joined, sessions),
         )
 
     def snapshot(self) -> bytes:
         """Give the whole state as versioned bytes."""
         self._fold()
-        frames = [_to_bytes(frame) for frame in (self._rows, self._orders, self._scored)]
+        frames = [_to_bytes(runs.whole()) for runs in self._state()]
         return msgspec.msgpack.encode((MAGIC, VERSION, self._gap_us, frames))
 
     def restore(self, state: bytes, /) -> None:
@@ -162,19 +163,42 @@ class SessionTally:
                 f"got version {version} with {gap_us} us",
                 hint="replay the journal from its start",
             )
-        self._rows, self._orders, self._scored = (pl.read_ipc(io.BytesIO(f)) for f in frames)
+        for runs, frame in zip(self._state(), frames, strict=True):
+            runs.replace(pl.read_ipc(io.BytesIO(frame)))
         self._pending, self._waiting = [], 0
 
     def _fold(self) -> None:
         if not self._waiting:
             return
-        rows = pl.concat([_partial_rows(steps) for steps in self._pending])
-        orders = pl.concat([_partial_orders(steps) for steps in self._pending])
-        scored = pl.concat([_partial_scored(steps) for steps in self._pending])
+        self._rows.add(pl.concat([_partial_rows(steps) for steps in self._pending]))
+        self._orders.add(pl.concat([_partial_orders(steps) for steps in self._pending]))
+        self._scored.add(pl.concat([_partial_scored(steps) for steps in self._pending]))
         self._pending, self._waiting = [], 0
-        self._rows = _merge_rows(pl.concat([self._rows, rows]))
-        self._orders = _merge_orders(pl.concat([self._orders, orders]))
-        self._scored = _merge_scored(pl.concat([self._scored, scored]))
+
+    def _state(self) -> tuple["_Runs", "_Runs", "_Runs"]:
+        return self._rows, self._orders, self._scored
+
+
+class _Runs:
+    """Rows in runs of falling size: each row is merged a logarithmic number of times."""
+
+    def __init__(self, merge: Callable[[pl.DataFrame], pl.DataFrame], empty: pl.DataFrame) -> None:
+        self._merge = merge
+        self._runs = [empty]
+
+    def add(self, rows: pl.DataFrame) -> None:
+        run = self._merge(rows)
+        while self._runs and run.height * 2 >= self._runs[-1].height:
+            run = self._merge(pl.concat([self._runs.pop(), run]))
+        self._runs.append(run)
+
+    def whole(self) -> pl.DataFrame:
+        if len(self._runs) > 1:
+            self._runs = [self._merge(pl.concat(self._runs))]
+        return self._runs[0]
+
+    def replace(self, rows: pl.DataFrame) -> None:
+        self._runs = [rows]
 
 
 def _partial_rows(steps: Steps) -> pl.DataFrame:
@@ -387,5 +411,5 @@ def _no_scored() -> pl.DataFrame:
 
 def _to_bytes(frame: pl.DataFrame) -> bytes:
     sink = io.BytesIO()
-    frame.sort(frame.columns).write_ipc(sink)
+    frame.sort(frame.columns).write_ipc(sink, compression="zstd")
     return sink.getvalue()

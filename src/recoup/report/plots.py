@@ -24,12 +24,12 @@ from recoup.report.summary import Day, DayDecisions, IntentBin, Summary
 STYLE: Final[dict[RcKeyType, Any]] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10.5,
+    "font.size": 9.5,
     "text.color": palette.INK,
     "text.parse_math": False,
     "axes.edgecolor": palette.LINE,
     "axes.labelcolor": palette.INK,
-    "axes.labelsize": 10,
+    "axes.labelsize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -50,7 +50,7 @@ WIDTH_IN: Final = 7.9
 FONTS: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 LABEL_LENGTH: Final = 42
 SHOWN_DEFECTS: Final = 10
-SHOWN_SPANS: Final = 3
+SHOWN_SPANS: Final = 5
 SHOWN_DATES: Final = 9
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -79,19 +79,24 @@ def daily(summary: Summary) -> str:
     """Draw conversion by day with its 95 % interval, over the visits, with defect spans shaded."""
     days = summary.daily
 
-    def draw(upper: Axes, lower: Axes) -> None:
+    spans = _spans(summary)
+
+    def draw(*axes: Axes) -> None:
+        upper, lower = axes[-2:]
         when = _dates(days)
         _conversion(upper, days)
         lower.bar(when, [day.sessions for day in days], color=palette.SKY, width=0.8)
         lower.set_ylabel("visits a day")
-        _whole_ticks(lower, "y")
-        for axes in (upper, lower):
-            axes.grid(visible=False, axis="x")
+        _whole_ticks(lower, "y", parts=3)
         _date_ticks(lower, days)
-        _spans(upper, summary)
+        if spans:
+            _strip(axes[0], upper, spans)
+        for each in axes:
+            each.grid(visible=False, axis="x")
 
+    rows = (0.17 * len(spans), 2.0, 1.0) if spans else (2.0, 1.0)
     return _figure("daily", "Share of visits that bought, and visits, by day", draw,
-                   height_in=4.1, rows=(2.2, 1.0))  # fmt: skip
+                   height_in=3.9 + 0.18 * len(spans), rows=rows)  # fmt: skip
 
 
 def severity(summary: Summary) -> str:
@@ -110,11 +115,11 @@ def severity(summary: Summary) -> str:
             axes.plot(loss.value, row, "o", color=colour, markersize=8,
                       markerfacecolor=colour if likely else palette.PAPER)  # fmt: skip
         axes.axvline(0, color=palette.MUTED, linewidth=1)
-        axes.set_yticks(rows, [_defect_label(defect) for defect in defects])
+        axes.set_yticks(rows, [f"{r + 1}  {_defect_label(d)}" for r, d in enumerate(defects)])
         axes.set_ylim(len(defects) - 0.4, -0.6)
         unit = f" ({summary.currency})" if summary.currency else ""
-        axes.set_xlabel(f"value lost a {rate.name}{unit}, with 95 % interval")
-        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"value lost {rate.each}{unit}, with 95 % interval")
+        _bare(axes)
 
     return _figure("severity", "What each defect costs", draw, height_in=1.1 + 0.42 * len(defects))
 
@@ -261,15 +266,27 @@ def _conversion(axes: Axes, days: Sequence[Day]) -> None:
     axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
 
 
-def _spans(axes: Axes, summary: Summary) -> None:
-    shown = story.likely_defects(summary)[:SHOWN_SPANS]
-    for number, defect in enumerate(shown):
-        begin = _day_number(defect.since)
-        end = _day_number(defect.until or summary.period.until or defect.since)
-        axes.axvspan(begin, end, color=palette.RED, alpha=0.07, linewidth=0)
-        axes.axvline(begin, color=palette.RED, linewidth=1)
-        axes.text(begin, 0.97 - 0.1 * number, f" {_defect_label(defect)}", color=palette.RED,
-                  transform=axes.get_xaxis_transform(), va="top", fontsize=9)  # fmt: skip
+def _spans(summary: Summary) -> list[tuple[int, float, float]]:
+    """Give rank, beginning and end of the likely defects, costliest first."""
+    last = summary.period.until
+    return [
+        (rank, _day_number(defect.since), _day_number(defect.until or last or defect.since))
+        for rank, defect in enumerate(summary.defects, start=1)
+        if defect.confidence >= story.LIKELY
+    ][:SHOWN_SPANS]
+
+
+def _strip(strip: Axes, below: Axes, spans: Sequence[tuple[int, float, float]]) -> None:
+    """Draw when each defect was there, over the days; dotted where it began."""
+    for row, (_, begin, end) in enumerate(spans):
+        strip.barh(row, end - begin, left=begin, height=0.5, color=palette.RED)
+        below.axvline(begin, color=palette.RED, linewidth=1, linestyle=":")
+    strip.set_yticks(range(len(spans)), [f"defect {rank}" for rank, _, _ in spans])
+    strip.set_ylim(len(spans) - 0.4, -0.6)
+    strip.tick_params(axis="both", length=0, labelbottom=False)
+    strip.grid(visible=False)
+    for side in ("left", "bottom"):
+        strip.spines[side].set_visible(False)
 
 
 def _defect_label(defect: Defect) -> str:
@@ -326,9 +343,9 @@ def _bare(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _whole_ticks(axes: Axes, which: str) -> None:
+def _whole_ticks(axes: Axes, which: str, *, parts: int = 5) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(mpl.ticker.MaxNLocator(nbins=5, integer=True))
+    axis.set_major_locator(mpl.ticker.MaxNLocator(nbins=parts, integer=True))
     axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: words.count(value)))
 
 

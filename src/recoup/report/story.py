@@ -22,6 +22,11 @@ class Rate(NamedTuple):
     name: str
     hours: float
 
+    @property
+    def each(self) -> str:
+        """The unit with its article: ``an hour``, ``a day``."""
+        return f"{'an' if self.name == 'hour' else 'a'} {self.name}"
+
     def of(self, per_hour: Interval) -> Interval:
         """Turn what is lost per hour into this unit."""
         return per_hour.scaled(self.hours)
@@ -140,8 +145,8 @@ def _worst(worst: Defect, summary: Summary) -> str:
     name = words.defect_words(worst.type).name
     return (
         f"The costliest thing wrong is \u201c{name}\u201d ({words.entity_words(worst.entity)}), "
-        f"{since_words(worst)}: it costs about {words.figure(loss.value)} orders a {rate.name} "
-        f"(between {words.between(loss)}), worth about {worth} a {rate.name}. "
+        f"{since_words(worst)}: it costs about {words.figure(loss.value)} orders {rate.each} "
+        f"(between {words.between(loss, 'and')}), worth about {worth} {rate.each}. "
         f"What to do: {todo(worst)}."
     )
 
@@ -161,7 +166,7 @@ def _no_trouble(summary: Summary) -> list[str]:
         suspicion = " What is listed below are suspicions: more visits would settle them."
     text = (
         "No defect stands out. With this many orders, a defect that touches one visit in ten "
-        f"would have to cost about {words.figure(visible * rate.hours)} orders a {rate.name} "
+        f"would have to cost about {words.figure(visible * rate.hours)} orders {rate.each} "
         f"to be seen; smaller losses may be there.{suspicion}"
     )
     return [text]
@@ -172,10 +177,9 @@ def _acted(summary: Summary) -> list[str]:
     if not decided.total:
         return []
     if not decided.executed:
-        return [
-            f"For this log of the past, {words.count(decided.total)} decisions were worked out.",
-            "Nothing was executed: no shopper saw any of it, and no money is counted as saved.",
-        ]
+        worked_out = f"For this log of the past, {words.count(decided.total)} decisions"
+        nothing = "no shopper saw any of it, and no money is counted as saved"
+        return [f"{worked_out} were worked out but none was executed: {nothing}."]
     done = f"{words.count(decided.executed)} decisions were executed."
     if saved is None:
         return [f"{done} What they earned cannot be measured yet: the holdout is too small."]
@@ -187,7 +191,7 @@ def saved_words(summary: Summary) -> str:
     saved = summary.saved
     if saved is None:
         return "What acting earned is not measured."
-    ends = words.between_money(saved.total, summary.currency)
+    ends = words.between_money(saved.total, summary.currency, "and")
     amount = words.money(saved.total.value, summary.currency)
     basis = (
         f"measured on {words.count(saved.treated)} visitors against {words.count(saved.holdout)} "

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recoup.causal import Lift
-from recoup.decisions import Defect
+from recoup.decisions import Action, Defect
 from recoup.report import story, words
 from recoup.report.summary import Summary
 
@@ -233,29 +233,33 @@ def _defects(state: DemoState) -> RenderableType:
 
 def _ranking(defects: list[Defect], rate: story.Rate, currency: str | None) -> Table:
     table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("What is wrong", ratio=3, overflow="ellipsis", no_wrap=True)
+    table.add_column("What is wrong", ratio=1, overflow="ellipsis", no_wrap=True)
     table.add_column("Since", no_wrap=True)
-    table.add_column(f"Costs a {rate.name}", justify="right", no_wrap=True)
+    table.add_column(f"Costs {rate.each}", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("Sure", justify="right", no_wrap=True)
-    table.add_column("What to do", ratio=2, overflow="ellipsis", no_wrap=True)
+    table.add_column("What to do", overflow="ellipsis", no_wrap=True)
     for defect in defects:
         likely = defect.confidence >= story.LIKELY
         loss = rate.of(defect.lost_value_per_hour)
         table.add_row(
             Text(_defect_name(defect), style="bold" if likely else ""),
-            Text(words.moment(defect.since)),
-            Text.assemble(
-                (words.money(loss.value, currency), "red" if likely else ""),
-                (f"  {words.between_money(loss, currency)}", "dim"),
-            ),
+            Text(words.short_moment(defect.since)),
+            Text(words.money(loss.value, currency), style="red" if likely else ""),
+            Text(words.between_money(loss, currency), style="dim"),
             Text(words.sure(defect.confidence)),
-            Text(story.todo(defect)),
+            Text(_short(defect)),
         )
     return table
 
 
+def _short(defect: Defect) -> str:
+    best = defect.recommended
+    return best.intervention.replace("_", " ") if best else "repair it"
+
+
 def _defect_name(defect: Defect) -> str:
-    where = words.entity_words(defect.entity)
+    where = ", ".join(defect.entity.values()) or "the whole shop"
     return f"{words.defect_words(defect.type).name}: {where}"
 
 
@@ -280,7 +284,9 @@ def _decisions(state: DemoState) -> RenderableType:
 def _action(made: Made) -> str:
     if made.slice == "holdout":
         return "leave alone (holdout)"
-    return words.action_words(made.action) + (" (by chance)" if made.slice == "random" else "")
+    action = Action.parse(made.action)
+    name = action.intervention.replace("_", " ") if action.kind == "act" else ""
+    return (name or words.action_words(made.action)) + (" (by chance)" * (made.slice == "random"))
 
 
 def _money(state: DemoState) -> RenderableType:
@@ -291,7 +297,7 @@ def _money(state: DemoState) -> RenderableType:
     return Text.assemble(
         ("Saved against the holdout: ", ""),
         (words.money(total.value, state.currency), f"bold {style}"),
-        (f"  (between {words.between_money(total, state.currency)}; ", "dim"),
+        (f"  (between {words.between_money(total, state.currency, 'and')}; ", "dim"),
         (f"{words.count(state.saved.treated)} visitors against ", "dim"),
         (f"{words.count(state.saved.holdout)} never helped)", "dim"),
     )

@@ -182,26 +182,31 @@ def count(number: float) -> str:
 
 
 def figure(number: float) -> str:
-    """Write a measured number to about three figures; tiny ones as they are.
+    """Write a measured number to two or three figures, as it is spoken.
 
     Examples
     --------
-    >>> [figure(x) for x in (0, 0.01234, 0.5, 12.345, 1234.5, 2.5e9)]
-    ['0', '0.012', '0.50', '12.3', '1,234', '2.5 billion']
+    >>> [figure(x) for x in (0, 0.01234, 0.5, 2.284, 31.0, 1234.5, 2.5e9)]
+    ['0', '0.012', '0.50', '2.3', '31', '1,234', '2.5 billion']
     """
-    size = abs(number)
     if not math.isfinite(number):
         return "unknown"
-    if size >= 1e15:  # noqa: PLR2004 - beyond words
-        return f"{number:.2e}"
-    for limit, name in ((1e12, "trillion"), (1e9, "billion"), (1e7, "million")):
+    size = abs(number)
+    for limit, unit, name in _LARGE:
         if size >= limit:
-            return f"{number / (1e6 if name == 'million' else limit):,.1f} {name}"
-    if size >= 100 or size == 0:  # noqa: PLR2004 - no decimals needed
-        return f"{number:,.0f}"
-    if size >= 10:  # noqa: PLR2004 - one decimal
-        return f"{number:.1f}"
-    return f"{number:.2f}" if size >= 0.1 else f"{number:.2g}"  # noqa: PLR2004
+            return f"{number / unit:,.1f}{name}"
+    for limit, digits in ((9.95, 0), (0.995, 1), (0.0995, 2)):
+        if size >= limit:
+            return f"{number:,.{digits}f}"
+    return f"{number:.3f}" if size >= 0.0005 else "0"  # noqa: PLR2004 - half the last digit
+
+
+_LARGE: Final = (
+    (1e15, 1e15, " million billion"),
+    (1e12, 1e12, " trillion"),
+    (1e9, 1e9, " billion"),
+    (1e7, 1e6, " million"),
+)
 
 
 def share(part: float, whole: float | None = None) -> str:
@@ -228,19 +233,22 @@ def money(amount: float, currency: str | None) -> str:
     ('$12,346', '-€3.00', '5.00', '0.50 SEK')
     """
     sign = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}.get(currency or "", "")
-    text = figure(abs(amount)) if abs(amount) >= 100 or not amount else f"{abs(amount):.2f}"  # noqa: PLR2004
+    size = abs(amount)
+    cents = f"{size:.2f}"
+    text = cents if 0 < size < 9.995 else figure(size)  # noqa: PLR2004 - cents matter below ten
     unit = f" {currency}" if currency and not sign else ""
-    return f"{'-' if amount < 0 else ''}{sign}{text}{unit}"
+    minus = "-" if amount < 0 and cents != "0.00" else ""
+    return f"{minus}{sign}{text}{unit}"
 
 
-def between(interval: Interval) -> str:
+def between(interval: Interval, join: str = "to") -> str:
     """Write an interval's ends."""
-    return f"{figure(interval.low)} to {figure(interval.high)}"
+    return f"{figure(interval.low)} {join} {figure(interval.high)}"
 
 
-def between_money(interval: Interval, currency: str | None) -> str:
+def between_money(interval: Interval, currency: str | None, join: str = "to") -> str:
     """Write an interval's ends as amounts."""
-    return f"{money(interval.low, currency)} to {money(interval.high, currency)}"
+    return f"{money(interval.low, currency)} {join} {money(interval.high, currency)}"
 
 
 def sure(probability: float) -> str:
@@ -254,6 +262,12 @@ def sure(probability: float) -> str:
     if probability > 0.99:  # noqa: PLR2004 - as written
         return "over 99 %"
     return "under 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"  # noqa: PLR2004
+
+
+def short_moment(when: dt.datetime) -> str:
+    """Write a moment to the minute, without its year, UTC."""
+    when = when.astimezone(dt.UTC)
+    return f"{when.day} {when:%b %H:%M}"
 
 
 def day(moment: dt.date) -> str:
