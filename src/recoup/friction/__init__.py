@@ -1,9 +1,10 @@
 """What stands between a shopper and the purchase: intent, signals, and the moment of both."""
 
-from recoup.friction.intent import IntentModel, StageRates, Visits
+from recoup.friction.intent import IntentModel
 from recoup.friction.intent_rows import Period
 from recoup.friction.moment import Moment
 from recoup.friction.signals import SIGNALS, detect_signals
+from recoup.friction.stage_rates import StageRates
 
 __all__ = [
     "SIGNALS",
@@ -11,6 +12,5 @@ __all__ = [
     "Moment",
     "Period",
     "StageRates",
-    "Visits",
     "detect_signals",
 ]

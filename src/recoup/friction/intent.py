@@ -8,18 +8,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError
-from recoup.friction.intent_context import (
-    Vocabulary,
-    encode_context,
-    encode_one,
-)
-from recoup.friction.intent_rates import StageRates, Visits
+from recoup.events import EventBatch, encode
+from recoup.friction.intent_context import Vocabulary, encode_context, encode_one
+from recoup.friction.moment import Rows
 from recoup.models.calibration import Calibration, calibrate_one
 from recoup.models.packing import digest, pack, unpack
 from recoup.models.scoring import Tables, scan_one
 from recoup.models.trees import TreeEnsemble
-
-__all__ = ["IntentModel", "IntentTables", "StageRates", "Visits", "score_intent"]
 
 KIND: Final = "intent/1"
 
@@ -48,6 +43,7 @@ class IntentModel:
         Hash of the feature set that it was trained with.
     names
         The features that the trees read, in the order of their columns; the context follows.
+        Rows to score hold these, in this order, unless :meth:`bind` says otherwise.
     context
         The event columns that it encodes by itself.
     vocabulary, trees, calibration
@@ -66,7 +62,6 @@ class IntentModel:
     >>> booster = lgb.train({"objective": "binary", "verbose": -1}, data, 10)
     >>> trees = TreeEnsemble.from_lightgbm(booster)
     >>> model = IntentModel("set", ("carts",), ("event",), vocabulary, trees, Calibration())
-    >>> model.bind(("carts",))
     >>> round(model.score_one(np.array([2.0]), np.array([1])), 1)
     0.3
     """
@@ -91,10 +86,12 @@ class IntentModel:
         self.vocabulary = vocabulary
         self.trees = trees
         self.calibration = calibration
-        self.tables: IntentTables | None = None
+        self.bind(names)
 
     def bind(self, names: tuple[str, ...]) -> None:
         """Say which features the rows to come hold, in the order of their columns.
+
+        Not needed where they are those of the feature set that the model was trained with.
 
         Raises
         ------
@@ -119,37 +116,26 @@ class IntentModel:
         )
 
     def score(
-        self, values: NDArray[np.float64], context: dict[str, NDArray[np.generic]]
+        self,
+        batch: EventBatch,
+        rows: Rows,
+        stage: NDArray[np.int8] | None = None,  # noqa: ARG002
     ) -> NDArray[np.float64]:
-        """Score a batch.
-
-        Parameters
-        ----------
-        values
-            Feature rows in the order of :meth:`bind`, shape (n, d).
-        context
-            What ``encode(batch, model.context)`` gives, each of shape (n,).
+        """Score a batch of events, n of them, with their feature rows.
 
         Returns
         -------
         P(purchase later in this session), shape (n,).
-
-        Raises
-        ------
-        ModelError
-            If the model is not bound, or a context column is missing.
         """
-        missing = [name for name in self.context if name not in context]
-        if missing:
-            raise ModelError(f"Expected the context column `{missing[0]}`, got none")
-        told = [context[name] for name in self.context]
-        return self.score_rows(values, np.column_stack(told).astype(np.int64))
+        told = encode(batch, self.context)
+        columns = [told[name] for name in self.context]
+        return self.score_rows(rows.values, np.column_stack(columns).astype(np.int64))
 
     def score_rows(
         self, values: NDArray[np.float64], context: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Score a batch whose context is one array of shape (n, k); see :meth:`score`."""
-        picked = self._bound().picked
+        """Score rows of shape (n, d) whose context is one array of shape (n, k)."""
+        picked = self.tables.picked
         told = encode_context(context, self.vocabulary)
         return self.calibration.apply(
             self.trees.predict(np.column_stack([values[:, picked], told]))
@@ -160,7 +146,7 @@ class IntentModel:
 
         Not to be called from several threads at once: the model holds its scratch space.
         """
-        return score_intent(values, context, self._bound())
+        return score_intent(values, context, self.tables)
 
     def to_bytes(self) -> bytes:
         """Serialise; equal models give equal bytes."""
@@ -202,14 +188,6 @@ class IntentModel:
     def hash(self) -> str:
         """SHA-256 of :meth:`to_bytes`, in hexadecimal."""
         return digest(self.to_bytes())
-
-    def _bound(self) -> IntentTables:
-        if self.tables is None:
-            raise ModelError(
-                "Expected a model that knows the order of the features, got one that does not",
-                hint="call bind(names) first",
-            )
-        return self.tables
 
 
 @njit(cache=True, nogil=True)
