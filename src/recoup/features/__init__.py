@@ -1,0 +1,46 @@
+"""Features: declared in Python, computed as of each event by one compiled kernel."""
+
+from recoup.features.definitions import (
+    Feature,
+    FeatureSet,
+    Field,
+    age,
+    count,
+    decayed,
+    distinct,
+    last,
+    max_,
+    mean,
+    min_,
+    rate,
+    ratio,
+    sessions,
+    sum_,
+    time_since,
+)
+from recoup.features.snapshots import Changes
+from recoup.features.standard import standard_features
+from recoup.features.store import FeatureRows, FeatureStore
+
+__all__ = [
+    "Changes",
+    "Feature",
+    "FeatureRows",
+    "FeatureSet",
+    "FeatureStore",
+    "Field",
+    "age",
+    "count",
+    "decayed",
+    "distinct",
+    "last",
+    "max_",
+    "mean",
+    "min_",
+    "rate",
+    "ratio",
+    "sessions",
+    "standard_features",
+    "sum_",
+    "time_since",
+]

@@ -1,0 +1,360 @@
+"""The feature store: events in, one feature row per event out, as of that event."""
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from recoup.errors import ConfigError, FeatureError, SchemaError
+from recoup.events import MICROS
+from recoup.features import snapshots
+from recoup.features.definitions import FeatureSet
+from recoup.features.kernel import (
+    NOTE_RESUME,
+    NOTE_SESSION,
+    NOTE_START,
+    NOTE_STATUS,
+    NOTES,
+    TOO_LATE,
+    arrange,
+    divide,
+    fold_arranged,
+    judge,
+    observe_one,
+)
+from recoup.features.memory import (
+    BOUND,
+    BUMP,
+    ENTRY_WORDS,
+    EPOCH,
+    FORGET,
+    GROUP_WORDS,
+    GROUPS_AT,
+    LATENESS,
+    MASK,
+    NEVER,
+    SESSION_GAP,
+    USED,
+    WATERMARK,
+    empty_memory,
+    rebuild,
+)
+from recoup.features.plan import PLAN_OFFSETS, RETENTION, compile_plan
+
+CHUNK: Final = 65_536
+"""Events that are grouped by key at a time."""
+
+SWEEPS_PER_FORGETTING: Final = 8
+
+
+class FeatureRows(msgspec.Struct, frozen=True):
+    """Feature rows of a batch, in the batch's own order.
+
+    Parameters
+    ----------
+    values
+        Shape (n, d) float64; NaN where a feature is undefined.
+    session
+        Shape (n,) int64: stable hash of the visitor's session as of the event; 0 if too late.
+    session_start
+        Shape (n,) int64 microseconds UTC.
+    status
+        Shape (n,) int8: 0 in order, 1 late, 2 repeated, 3 too late, 4 over the bound of events
+        per key and hour.
+    """
+
+    values: NDArray[np.float64]
+    session: NDArray[np.int64]
+    session_start: NDArray[np.int64]
+    status: NDArray[np.int8]
+
+
+class FeatureStore:
+    """A stage that folds events into features.
+
+    Parameters
+    ----------
+    feature_set
+        What to compute.
+    lateness_s
+        Allowed lateness: an event older than the latest one seen by more than this is not folded.
+    session_gap_s
+        Silence that ends a session, where the source has no sessions of its own.
+    forget_after_s
+        Silence after which a key is forgotten: its next event finds no history.
+    events_per_hour
+        How many events of a key are folded in each hour of the clock: the first ones, in the order
+        of events. The others get their rows, and leave no trace.
+    session_horizon_s
+        How far back within a session a value counts as seen, for distinct values of sessions.
+
+    Raises
+    ------
+    FeatureError
+        If the set cannot be compiled, or has a window longer than ``forget_after_s``.
+    ConfigError
+        If a bound is out of its range.
+
+    Examples
+    --------
+    >>> from recoup.features.definitions import FeatureSet, count
+    >>> store = FeatureStore(FeatureSet("small", 1, (count("events_5m", window="5m"),)))
+    >>> minute = 60_000_000
+    >>> columns = {name: np.zeros(3, np.int64) for name in store.columns}
+    >>> columns |= {"ts": np.arange(3) * 4 * minute, "key": np.arange(3), "visitor": np.ones(3, int)}
+    >>> store.step(columns).values[:, 0]
+    array([1., 2., 2.])
+    """
+
+    name = "features"
+
+    def __init__(
+        self,
+        feature_set: FeatureSet,
+        *,
+        lateness_s: float = 3600.0,
+        session_gap_s: float = 1800.0,
+        forget_after_s: float = 90 * 86_400.0,
+        events_per_hour: int = 2000,
+        session_horizon_s: float = 6 * 3600.0,
+    ) -> None:
+        if events_per_hour < 1:
+            raise ConfigError(f"Expected `events_per_hour` of at least 1, got {events_per_hour}")
+        self.feature_set = feature_set
+        self._settings = {
+            LATENESS: _micros("lateness_s", lateness_s, least=0),
+            SESSION_GAP: _micros("session_gap_s", session_gap_s),
+            FORGET: _micros("forget_after_s", forget_after_s),
+            BOUND: events_per_hour,
+        }
+        horizon = _micros("session_horizon_s", session_horizon_s)
+        self._plan = compile_plan(feature_set, session_horizon_us=horizon)
+        self._check_bounds()
+        self._horizon = horizon
+        self._scratch = np.zeros((5, 0), np.int64)
+        self._memory = empty_memory(self._plan.groups, self._settings | {EPOCH: 1})
+        self._next_sweep = NEVER
+        self._saved = snapshots.Progress()
+        self._one = np.zeros((1, len(self._plan.columns)), np.int64)
+        self._row = np.zeros((1, self._plan.width))
+        self._note = np.zeros((1, NOTES), np.int64)
+        self.columns: tuple[str, ...] = self._plan.columns
+        self.names: tuple[str, ...] = feature_set.names
+        self.row: NDArray[np.float64] = self._row[0, : len(self.names)]
+        self.observe: Callable[..., int] = self._observer()
+
+    @property
+    def watermark(self) -> int | None:
+        """Latest event time seen, int64 microseconds UTC; None before the first event."""
+        watermark = int(self._memory[WATERMARK])
+        return None if watermark == NEVER else watermark
+
+    def step(self, columns: Mapping[str, NDArray[np.generic]], /) -> FeatureRows:
+        """Fold a batch in arrival order, and give a row for each event.
+
+        Parameters
+        ----------
+        columns
+            What ``encode(batch, store.columns)`` gives.
+
+        Raises
+        ------
+        SchemaError
+            If a column is missing, or their lengths differ.
+        """
+        inputs = self._inputs(columns)
+        rows = np.empty((len(inputs), self._plan.width))
+        notes = np.zeros((len(inputs), NOTES), np.int64)
+        for start in range(0, len(inputs), CHUNK):
+            self._step_chunk(inputs, notes, rows, start, min(start + CHUNK, len(inputs)))
+        return FeatureRows(
+            rows[:, : len(self.names)],
+            notes[:, NOTE_SESSION].copy(),
+            notes[:, NOTE_START].copy(),
+            notes[:, NOTE_STATUS].astype(np.int8),
+        )
+
+    def snapshot(self) -> bytes:
+        """Give the whole state as versioned bytes, the same for any history of equal events."""
+        return snapshots.dump(self._memory, self._plan, self._identity())
+
+    def restore(self, state: bytes, /) -> None:
+        """Take up the state that :meth:`snapshot` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If the bytes are of another version, definition or setting.
+        """
+        self.restore_parts({"whole": state})
+
+    def changes(self) -> snapshots.Changes:
+        """Give the parts of the state to save, and to drop, since the last call.
+
+        Saved beside the events of a transaction, the parts that stand are what
+        :meth:`restore_parts` takes.
+        """
+        changes, self._saved = snapshots.changes(
+            self._memory, self._plan, self._identity(), self._saved
+        )
+        return changes
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the state that the parts of all calls of :meth:`changes` hold together.
+
+        Raises
+        ------
+        SnapshotError
+            If a part is of another version, definition or setting.
+        """
+        self._memory = empty_memory(self._plan.groups, self._settings | {EPOCH: 1})
+        self._memory, self._saved = snapshots.load(
+            self._memory, self._plan, self._identity(), parts
+        )
+        self._next_sweep = NEVER
+
+    def sweep(self) -> None:
+        """Give back the memory of keys whose history is forgotten; no row depends on it."""
+        oldest = int(self._memory[WATERMARK] - self._memory[LATENESS] - self._memory[FORGET])
+        for number in range(len(self._plan.groups)):
+            mask = int(self._memory[GROUPS_AT + GROUP_WORDS * number + MASK])
+            self._rebuild(number, mask, oldest)
+        step = int(self._memory[FORGET]) // SWEEPS_PER_FORGETTING
+        self._next_sweep = int(self._memory[WATERMARK]) + step
+
+    @property
+    def keys(self) -> dict[tuple[str, ...], int]:
+        """How many keys are held, for each kind of key."""
+        return {
+            group.by: int(self._memory[GROUPS_AT + GROUP_WORDS * number + USED])
+            for number, group in enumerate(self._plan.groups)
+        }
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory handed out so far."""
+        return int(self._memory[BUMP]) * 8
+
+    def _observer(self) -> Callable[..., int]:
+        """Make the fast path for one event: ``store.observe(*values)`` in order of ``columns``.
+
+        It gives the event's status; ``store.row`` then holds its row, until the next call.
+        """
+        pack = struct.Struct("=" + "".join("d" if real else "q" for real in self._plan.reals)).pack_into
+        one, row, note, table = self._one, self._row, self._note, self._plan.table
+
+        def observe(*values: float) -> int:
+            pack(one, 0, *values)
+            status = observe_one(self._memory, table, one, row, note)
+            return status if status >= 0 else self._observe_again(status)
+
+        return observe
+
+    def _observe_again(self, status: int) -> int:
+        """Enlarge what the event did not fit into, and go on where it stopped."""
+        while status < 0:
+            self._note[0, NOTE_RESUME] = -1 - status
+            self._make_room(1)
+            self._grow()
+            status = observe_one(
+                self._memory, self._plan.table, self._one, self._row, self._note
+            )
+        self._note[0, NOTE_RESUME] = 0
+        return status
+
+    def _inputs(self, columns: Mapping[str, NDArray[np.generic]]) -> NDArray[np.int64]:
+        """Gather the columns into rows of words; reals keep their bits. Shape (n, k)."""
+        missing = [name for name in self.columns if name not in columns]
+        if missing:
+            raise SchemaError(
+                f"Expected every column of the store, {', '.join(missing)} missing",
+                hint="pass encode(batch, store.columns)",
+            )
+        inputs = np.empty((len(columns["ts"]), len(self.columns)), np.int64)
+        reals = inputs.view(np.float64)
+        for number, name in enumerate(self.columns):
+            if columns[name].shape != (len(inputs),):
+                raise SchemaError(f"Expected `{name}` as long as `ts`, got {columns[name].shape}")
+            target = reals if self._plan.reals[number] else inputs
+            target[:, number] = columns[name]
+        return inputs
+
+    def _step_chunk(
+        self,
+        inputs: NDArray[np.int64],
+        notes: NDArray[np.int64],
+        rows: NDArray[np.float64],
+        start: int,
+        stop: int,
+    ) -> None:
+        if self._memory[WATERMARK] >= self._next_sweep:
+            self.sweep()
+        if self._scratch.shape[1] < stop - start:
+            self._scratch = np.empty((5, stop - start), np.int64)
+        self._make_room(stop - start)
+        judge(self._memory, inputs, notes, start, stop)
+        table = self._plan.table
+        for number in range(len(self._plan.groups)):
+            g, group = int(table[PLAN_OFFSETS + number]), GROUPS_AT + GROUP_WORDS * number
+            total = arrange(
+                self._memory, table, g, group, inputs, notes, rows, start, stop, self._scratch
+            )
+            place = 0
+            while place < total:
+                place = fold_arranged(
+                    self._memory, table, g, group, inputs, notes, rows, self._scratch, place, total
+                )
+                if place < total:
+                    self._grow()
+        divide(table, rows, start, stop)
+
+    def _make_room(self, count: int) -> None:
+        """See that each table can take ``count`` more keys and stay at most half full."""
+        for number in range(len(self._plan.groups)):
+            group = GROUPS_AT + GROUP_WORDS * number
+            entries = int(self._memory[group + MASK]) + 1
+            wanted = entries
+            while wanted < 2 * (int(self._memory[group + USED]) + count) + 2:
+                wanted *= 2
+            if wanted > entries:
+                self._rebuild(number, wanted - 1, NEVER)
+
+    def _rebuild(self, number: int, mask: int, oldest: int) -> None:
+        needed = int(self._memory[BUMP]) + (mask + 1) * ENTRY_WORDS
+        if needed > len(self._memory):
+            self._grow(needed)
+        assert rebuild(self._memory, GROUPS_AT + GROUP_WORDS * number, mask, oldest)  # noqa: S101
+
+    def _grow(self, least: int = 0) -> None:
+        """Enlarge the memory in place, by half or more."""
+        self._memory.resize(max(len(self._memory) * 3 // 2, least + least // 4), refcheck=False)
+
+    def _identity(self) -> snapshots.Identity:
+        return snapshots.Identity(
+            self.feature_set.hash, (*self._settings.values(), self._horizon)
+        )
+
+    def _check_bounds(self) -> None:
+        forget = self._settings[FORGET]
+        for number in range(len(self._plan.groups)):
+            g = self._plan.table[PLAN_OFFSETS + number]
+            if self._plan.table[g + RETENTION] > forget:
+                raise FeatureError(
+                    f"Expected windows of at most {forget / MICROS:g} s, the time after which a "
+                    f"key is forgotten, got {self._plan.table[g + RETENTION] / MICROS:g} s",
+                    hint="raise forget_after_s",
+                )
+        if forget <= max(self._settings[LATENESS], self._settings[SESSION_GAP]):
+            raise ConfigError("Expected `forget_after_s` above the lateness and the session gap")
+
+
+def _micros(name: str, seconds: float, *, least: float = 1e-6) -> int:
+    if not least <= seconds <= 1e12:  # noqa: PLR2004
+        raise ConfigError(f"Expected `{name}` within [{least:g}, 1e12] seconds, got {seconds}")
+    return round(seconds * MICROS)
+
+
+__all__ = ["TOO_LATE", "FeatureRows", "FeatureStore"]
