@@ -24,15 +24,20 @@ def encode_frame(frame: pl.DataFrame, compression: Compression = "zstd") -> byte
     Examples
     --------
     >>> frame = pl.DataFrame({"a": [1, 2], "b": [None, None]})
-    >>> decode_frame(encode_frame(frame), frame.schema).equals(frame)
+    >>> decode_frame(encode_frame(frame), frame.schema, 2).equals(frame)
     True
     """
     filled = [column.name for column in frame if column.null_count() < frame.height]
     return _ipc(frame.select(filled), compression)
 
 
-def decode_frame(data: bytes, schema: pl.Schema) -> pl.DataFrame:
+def decode_frame(data: bytes, schema: pl.Schema, rows: int) -> pl.DataFrame:
     """Give the frame that :func:`encode_frame` turned into bytes.
+
+    Parameters
+    ----------
+    schema, rows
+        The frame's; both are kept beside the bytes.
 
     Raises
     ------
@@ -42,13 +47,13 @@ def decode_frame(data: bytes, schema: pl.Schema) -> pl.DataFrame:
     frame = _read(data)
     if frame.columns == schema.names():
         return frame
-    height = frame.height
-    missing = [
-        pl.Series(name, [None], dtype).new_from_index(0, height)
-        for name, dtype in schema.items()
-        if name not in frame.columns
-    ]
-    return frame.with_columns(missing).select(schema.names())
+    nulls = {name: pl.Series(name, [None], dtype) for name, dtype in schema.items()}
+    return pl.DataFrame(
+        [
+            frame[name] if name in frame.columns else null.new_from_index(0, rows)
+            for name, null in nulls.items()
+        ]
+    )
 
 
 def encode_schema(schema: pl.Schema) -> bytes:

@@ -187,9 +187,7 @@ class SqliteJournal:
                         f"Expected batch {expected} in {self.path}, got {offset}", hint=_DAMAGED
                     )
                 self._check(digest, f"batch {offset}", _identity(offset, row_kind), data)
-                frame = decode_frame(data, self._schema(schema))
-                if frame.width == 0 and height:
-                    frame = pl.DataFrame(height=height)
+                frame = decode_frame(data, self._schema(schema), height)
                 yield Record(offset, row_kind, frame)
                 after, expected = offset, offset + 1
 

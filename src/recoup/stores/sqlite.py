@@ -125,6 +125,7 @@ _HINTS: Final = {
     "locked": "another process is writing to it; stop that one, or give a path of its own",
     "not a database": "the file is damaged or not ours; give another path, or restore a copy",
     "malformed": "the file is damaged; restore a copy, or replay the log into a new journal",
+    "decode": "the file is damaged; restore a copy, or replay the log into a new journal",
     "unable to open": "check that the folder exists and may be written to",
     "readonly": "check that the file and its folder may be written to",
     "": "check the disk and the permissions; the transaction was rolled back whole",
