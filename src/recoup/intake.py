@@ -24,8 +24,6 @@ from recoup.events import (
     DEAD_LETTER_SCHEMA,
     MICROS,
     EventBatch,
-    event_keys,
-    hash_column,
     take,
 )
 
@@ -143,7 +141,7 @@ class Intake:
         """Judge a batch, and give what may enter the journal."""
         if not len(batch):
             return Admitted(batch, 0, 0, pl.DataFrame(schema=DEAD_LETTER_SCHEMA), self.watermark)
-        verdicts, behind = self._judge(batch.events)
+        verdicts, behind = self._judge(batch)
         admitted = verdicts <= LATE
         return Admitted(
             batch if admitted.all() else take(batch, np.flatnonzero(admitted)),
@@ -163,7 +161,7 @@ class Intake:
         clock
             What :attr:`clock` was behind it.
         """
-        keys, ts = event_keys(batch.events), _times(batch.events)
+        keys, ts = _column(batch, "key"), _column(batch, "ts")
         self._reserve(len(keys))
         self._used += insert(self._table, keys, ts)
         self._clock = clock
@@ -182,8 +180,8 @@ class Intake:
         return {
             "clock": msgspec.msgpack.encode(header),
             **{
-                str(name): rows.tobytes()
-                for name, rows in zip(names, np.split(pairs, starts[1:]), strict=True)
+                str(name): pairs[start:end].tobytes()
+                for name, start, end in zip(names, starts, [*starts[1:], len(pairs)], strict=False)
             },
         }
 
@@ -235,14 +233,14 @@ class Intake:
             )
         return header
 
-    def _judge(self, events: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _judge(self, batch: EventBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give each event's verdict, and how far it stands behind the watermark (us)."""
-        keys, ts = event_keys(events), _times(events)
+        keys, ts = _column(batch, "key"), _column(batch, "ts")
         self._reserve(len(keys))
         first = self._clock.watermark
         watermark = int(ts[0]) if first is None else first
         far = int(ts.max()) > watermark + self._far_ahead
-        visitors = hash_column(events["visitor"]) if far else keys
+        visitors = _column(batch, "visitor") if far else keys
         ahead = np.zeros(CONFIRMING_VISITORS + 1, np.int64)
         ahead[0] = len(self._clock.ahead)
         ahead[1 : 1 + len(self._clock.ahead)] = self._clock.ahead
@@ -281,8 +279,9 @@ def _micros(name: str, seconds: float) -> int:
     return round(seconds * MICROS)
 
 
-def _times(events: pl.DataFrame) -> NDArray[np.int64]:
-    return events["ts"].to_physical().to_numpy(writable=True)
+def _column(batch: EventBatch, name: str) -> NDArray[np.int64]:
+    """Give a column as an array that may be written to, for which the kernels are compiled."""
+    return np.array(batch.column(name), np.int64)
 
 
 def _empty_table(capacity: int) -> NDArray[np.int64]:
@@ -297,7 +296,6 @@ def _dead_letters(
     if not len(rows):
         return pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
     refused = events[rows]
-    filled = [column.name for column in refused if column.null_count() < refused.height]
     too_late = pl.Series(verdicts[rows] == TOO_LATE)
     seconds = pl.Series(np.abs(behind[rows]) / MICROS).round(3).cast(pl.String)
     return refused.select(
@@ -309,8 +307,19 @@ def _dead_letters(
             .then(pl.lit(" s behind the watermark"))
             .otherwise(pl.lit(" s ahead of the watermark")),
         ),
-        raw=pl.struct(filled).struct.json_encode(),
+        raw=pl.Series(_as_json(refused), dtype=pl.String),
     )
+
+
+def _as_json(events: pl.DataFrame) -> list[str]:
+    """Give each event as a JSON object of what it has."""
+    filled = events[[column.name for column in events if column.null_count() < events.height]]
+    return [
+        msgspec.json.encode(
+            {name: value for name, value in row.items() if value is not None}
+        ).decode()
+        for row in filled.iter_rows(named=True)
+    ]
 
 
 @njit(cache=True, nogil=True)

@@ -233,7 +233,8 @@ def _equal(one: object, two: object) -> bool:
 
 def _parts(value: object) -> list[object]:
     if isinstance(value, msgspec.Struct):
-        return list(msgspec.structs.astuple(value))
+        fields = [name for name in value.__struct_fields__ if not name.startswith("_")]
+        return [getattr(value, name) for name in fields]
     if isinstance(value, Mapping):
         return [*value.keys(), *value.values()]
     return list(value) if isinstance(value, list | tuple) else []
