@@ -9,6 +9,7 @@ import polars as pl
 
 from recoup.decisions import Action
 from recoup.errors import SnapshotError
+from recoup.report.funnel import FILLED_DAYS
 from recoup.report.summary import DayDecisions, Decided
 
 VERSION: Final = 1
@@ -102,7 +103,9 @@ def _daily(cells: pl.DataFrame) -> list[DayDecisions]:
     if not counts:
         return []
     first, last = min(counts), max(counts)
-    days = [first + dt.timedelta(days=k) for k in range((last - first).days + 1)]
+    whole = (last - first).days < FILLED_DAYS
+    every = (first + dt.timedelta(days=k) for k in range((last - first).days + 1))
+    days = list(every) if whole else sorted(counts)
     return [DayDecisions(day, **counts.get(day, {})) for day in days]
 
 

@@ -1,5 +1,6 @@
 """The HTML report: one file that needs nothing else, for a shop's owner."""
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -84,7 +85,9 @@ def render_html(summary: Summary) -> str:
             for name, rows in summary.segments.items()
             if rows
         },
-        step_names=words.STEP_NAMES,
+        thousand=story.of_thousand(summary),
+        intake=story.intake(summary),
+        any_likely=bool(story.likely_defects(summary)),
         plots=_plots(summary),
         actions=_shares(summary.decided.by_action, words.action_words),
         reasons=_shares(summary.decided.by_reason, words.reason_words),
@@ -119,12 +122,12 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         ("Orders", words.count(summary.orders), _per_order(summary)),
         ("Revenue", words.money(summary.revenue, summary.currency), ""),
         (
-            "Visits that bought",
+            "Buying visits",
             words.share(summary.funnel.purchase, summary.funnel.sessions),
             f"{words.count(summary.funnel.purchase)} of {words.count(summary.funnel.sessions)}",
         ),
         (
-            "Carts left for good",
+            "Carts left",
             words.share(sum(summary.abandoned_carts.values()), summary.carts),
             f"{words.count(sum(summary.abandoned_carts.values()))} of {words.count(summary.carts)}",
         ),
@@ -183,8 +186,8 @@ def _defect_row(rank: int, defect: Defect, summary: Summary) -> DefectRow:
         recoverable=words.between_money(recoverable, summary.currency) if recoverable else "",
         deadline=words.span(best.deadline) if best else "",
         counted=(
-            f"{words.count(defect.exposed)} visits met it: {words.figure(defect.observed)} orders "
-            f"came, {words.figure(defect.expected)} were to be expected."
+            f"{words.count(defect.exposed)} visits met it: {words.tally(defect.observed)} orders "
+            f"came, {words.tally(defect.expected)} were to be expected."
         ),
         evidence=defect.evidence,
     )
@@ -243,9 +246,23 @@ def _other_warnings(summary: Summary) -> list[str]:
 
 
 def _finding_span(finding: Finding) -> str:
-    if finding.since is None and finding.until is None:
-        return "throughout"
-    return f"{finding.since or 'the beginning'} to {finding.until or 'the end'}"
+    since, until = (_finding_moment(end) for end in (finding.since, finding.until))
+    if since and until:
+        return f"{since} to {until}"
+    return f"since {since}" if since else f"until {until}" if until else "throughout"
+
+
+def _finding_moment(text: str | None) -> str:
+    """Write an ISO 8601 date or moment for people; what is none, as it is."""
+    if text is None:
+        return ""
+    try:
+        when = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if when.time() == dt.time():
+        return words.day(when)
+    return words.moment(when if when.tzinfo else when.replace(tzinfo=dt.UTC))
 
 
 def _plots(summary: Summary) -> dict[str, Markup]:

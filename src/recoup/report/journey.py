@@ -1,6 +1,5 @@
 """Who came, how far they got and what they bought: one compact row per session."""
 
-import datetime as dt
 import io
 from collections.abc import Callable
 from typing import Final
@@ -11,32 +10,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
-from recoup.events import CODE, MICROS, TIMESTAMP, event_keys, hash_column
-from recoup.report.summary import (
-    SEGMENTS,
-    STAGES,
-    Day,
-    Funnel,
-    IntentBin,
-    Journeys,
-    Period,
-    Segment,
-)
+from recoup.events import CODE, MICROS, event_keys, hash_column
+from recoup.report.funnel import BOUGHT, SEGMENT_LIMIT, tell_journeys
+from recoup.report.summary import SEGMENTS, Journeys
 
 VERSION: Final = 1
 MAGIC: Final = b"recoup.report.journeys"
-SEGMENT_LIMIT: Final = 12
-"""Values of an attribute that are shown by name; the rest is summed up as ``(other)``."""
-
 PENDING_LIMIT: Final = 50_000
 """Events held before they are folded into the rows; bounds the work of a fold per event."""
 
 INTENT_BINS: Final = 20
-BOUGHT: Final = len(STAGES) - 1
-UNKNOWN: Final = "(unknown)"
-OTHER: Final = "(other)"
 
-_KEYS: Final = ("session", "visitor", "source_session", *SEGMENTS)
+_KEYS: Final = ("session", "visitor", "named", *SEGMENTS)
 
 
 class Steps(msgspec.Struct, frozen=True):
@@ -76,6 +61,7 @@ class SessionTally:
 
     Examples
     --------
+    >>> import datetime as dt
     >>> from recoup.events import EVENT_SCHEMA, conform
     >>> events = pl.DataFrame(
     ...     {
@@ -113,29 +99,8 @@ class SessionTally:
     def result(self, *, segment_limit: int = SEGMENT_LIMIT) -> Journeys:
         """Give what the events so far say; more may follow."""
         self._fold()
-        joined = _join_late(self._rows.whole(), self._gap_us)
-        sessions = _sessions(joined)
-        if sessions.is_empty():
-            return Journeys()
-        orders = self._orders.whole().join(joined.select("session", "of").unique(), on="session")
-        currency = _main_currency(orders)
-        priced = orders.with_columns(
-            revenue=pl.when(pl.col("currency").eq_missing(currency)).then("value").otherwise(0)
-        )
-        return Journeys(
-            visitors=sessions["visitor"].n_unique(),
-            sessions=sessions.height,
-            period=_period(sessions),
-            orders=orders.height,
-            revenue=int(priced["revenue"].sum()) / MICROS,
-            currency=currency,
-            other_currency_orders=orders.height
-            - priced.filter(pl.col("currency").eq_missing(currency)).height,
-            funnel=_funnel(np.bincount(sessions["stage"].to_numpy(), minlength=len(STAGES))),
-            segments={name: _split(sessions, priced, name, segment_limit) for name in SEGMENTS},
-            daily=_daily(sessions, priced),
-            intent=_reliability(self._scored.whole(), joined, sessions),
-        )
+        rows, orders, scored = (runs.whole() for runs in self._state())
+        return tell_journeys(rows, orders, scored, gap_us=self._gap_us, limit=segment_limit)
 
     def snapshot(self) -> bytes:
         """Give the whole state as versioned bytes."""
@@ -206,7 +171,7 @@ def _partial_rows(steps: Steps) -> pl.DataFrame:
     return steps.events.select(
         session=pl.Series(steps.session, dtype=pl.Int64),
         visitor=pl.Series(hash_column(steps.events["visitor"]), dtype=pl.Int64),
-        source_session=pl.Series(hash_column(steps.events["session"]), dtype=pl.Int64),
+        named=pl.col("session").is_not_null(),
         device="device",
         channel="channel",
         country="country",
@@ -274,120 +239,10 @@ def _intent_bin(intent: NDArray[np.float64]) -> NDArray[np.int8]:
     return np.minimum(bins, INTENT_BINS - 1).astype(np.int8)
 
 
-def _join_late(rows: pl.DataFrame, gap_us: int) -> pl.DataFrame:
-    """Add ``of``: the session that each row belongs to, once late events have closed gaps."""
-    whole = rows.group_by("session").agg(
-        pl.col("visitor").min(), pl.col("source_session").max(),
-        pl.col("start").min(), pl.col("end").max(),
-    ).sort("visitor", "start", "end", "session")  # fmt: skip
-    before = pl.col("source_session").shift(1, fill_value=0)
-    parts = (
-        (pl.col("start") - pl.col("end").cum_max().shift(1).over("visitor") > gap_us)
-        | ((pl.col("source_session") != 0) & (before != 0))
-    ).fill_null(value=True)  # fmt: skip
-    group = whole.select("session", run=parts.cum_sum())
-    of = group.with_columns(of=pl.col("session").first().over("run")).select("session", "of")
-    return rows.join(of, on="session")
-
-
-def _sessions(joined: pl.DataFrame) -> pl.DataFrame:
-    """One row per session; an attribute is the earliest that the session's events name."""
-    first = [pl.col(name).drop_nulls().first().fill_null(UNKNOWN) for name in SEGMENTS]
-    return (
-        joined.sort("of", "start", *SEGMENTS, nulls_last=True)
-        .group_by("of", maintain_order=True)
-        .agg(
-            pl.col("visitor").first(), pl.col("start").min(), pl.col("end").max(),
-            pl.col("stage").max(), *first,
-        )
-    )  # fmt: skip
-
-
-def _period(sessions: pl.DataFrame) -> Period:
-    ends = sessions.select(pl.col("start").min(), pl.col("end").max()).cast(TIMESTAMP).row(0)
-    return Period(*(end.replace(tzinfo=dt.UTC) for end in ends))
-
-
-def _funnel(reached: NDArray[np.integer]) -> Funnel:
-    return Funnel(*(int(n) for n in reached[::-1].cumsum()[::-1]))
-
-
-def _main_currency(orders: pl.DataFrame) -> str | None:
-    counts = orders.group_by("currency").len().sort("len", "currency", descending=[True, False])
-    named = counts.filter(pl.col("currency").is_not_null())
-    return named["currency"][0] if named.height else None
-
-
-def _split(
-    sessions: pl.DataFrame, orders: pl.DataFrame, attribute: str, limit: int
-) -> list[Segment]:
-    sizes = sessions.group_by(attribute).len().sort("len", attribute, descending=[True, False])
-    if sizes[attribute].to_list() == [UNKNOWN]:
-        return []
-    shown = sizes[attribute].head(limit).to_list()
-    named = sessions.select(
-        "of", "stage", value=pl.when(pl.col(attribute).is_in(shown)).then(attribute)
-        .otherwise(pl.lit(OTHER)),
-    )  # fmt: skip
-    bought = orders.join(named.select("of", "value").rename({"value": "segment"}), on="of")
-    sums = {
-        value: (count, revenue)
-        for value, count, revenue in bought.group_by("segment")
-        .agg(pl.len(), pl.col("revenue").sum())
-        .iter_rows()
-    }
-    parts = named.partition_by("value", as_dict=True)
-    order = [value for value in [*shown, OTHER] if (value,) in parts]
-    return [_segment(value, parts[(value,)], sums.get(value, (0, 0))) for value in order]
-
-
-def _segment(value: str, sessions: pl.DataFrame, bought: tuple[int, int]) -> Segment:
-    reached = np.bincount(sessions["stage"].to_numpy(), minlength=len(STAGES))
-    return Segment(value, _funnel(reached), bought[0], bought[1] / MICROS)
-
-
-def _daily(sessions: pl.DataFrame, orders: pl.DataFrame) -> list[Day]:
-    visits = sessions.group_by(date=_date("start")).agg(
-        sessions=pl.len(), buyers=(pl.col("stage") == BOUGHT).sum()
-    )
-    bought = orders.group_by(date=_date("ts")).agg(orders=pl.len(), revenue=pl.col("revenue").sum())
-    days = visits.join(bought, on="date", how="full", coalesce=True).sort("date")
-    whole = pl.DataFrame({"date": pl.date_range(days["date"][0], days["date"][-1], eager=True)})
-    rows = whole.join(days, on="date", how="left").fill_null(0).sort("date").iter_rows()
-    return [Day(date, s, b, o, revenue / MICROS) for date, s, b, o, revenue in rows]
-
-
-def _date(column: str) -> pl.Expr:
-    return pl.col(column).cast(TIMESTAMP).dt.date()
-
-
-def _reliability(
-    scored: pl.DataFrame, joined: pl.DataFrame, sessions: pl.DataFrame
-) -> list[IntentBin]:
-    """Compare what was predicted with what followed, bin by bin; exact, since all is counted."""
-    bought = joined.select("session", "of").unique().join(
-        sessions.select("of", bought=pl.col("stage") == BOUGHT), on="of"
-    )  # fmt: skip
-    bins = (
-        scored.join(bought, on="session")
-        .group_by("bin")
-        .agg(
-            pl.col("events").sum(),
-            pl.col("micros").sum(),
-            followed=pl.col("events").filter(pl.col("bought")).sum(),
-        )
-        .sort("bin")
-    )
-    return [
-        IntentBin(micros / MICROS / events, followed / events, events)
-        for _, events, micros, followed in bins.iter_rows()
-    ]
-
-
 def _no_rows() -> pl.DataFrame:
     return pl.DataFrame(
         schema={
-            "session": pl.Int64(), "visitor": pl.Int64(), "source_session": pl.Int64(),
+            "session": pl.Int64(), "visitor": pl.Int64(), "named": pl.Boolean(),
             **dict.fromkeys(SEGMENTS, pl.String()),
             "start": pl.Int64(), "end": pl.Int64(), "stage": pl.Int8(),
         }

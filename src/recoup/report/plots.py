@@ -4,11 +4,13 @@ import datetime as dt
 import io
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import matplotlib as mpl
+import msgspec
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -51,8 +53,10 @@ FONTS: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', san
 LABEL_LENGTH: Final = 42
 SHOWN_DEFECTS: Final = 10
 SHOWN_SPANS: Final = 5
-SHOWN_DATES: Final = 9
+SHOWN_DATES: Final = 8
+SHOWN_BARS: Final = 120
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+Dated = TypeVar("Dated", Day, DayDecisions)
 
 
 def funnel(summary: Summary) -> str:
@@ -77,18 +81,18 @@ def funnel(summary: Summary) -> str:
 
 def daily(summary: Summary) -> str:
     """Draw conversion by day with its 95 % interval, over the visits, with defect spans shaded."""
-    days = summary.daily
+    days, width = _pooled(summary.daily)
 
     spans = _spans(summary)
 
     def draw(*axes: Axes) -> None:
         upper, lower = axes[-2:]
-        when = _dates(days)
-        _conversion(upper, days)
-        lower.bar(when, [day.sessions for day in days], color=palette.SKY, width=0.8)
-        lower.set_ylabel("visits a day")
+        _conversion(upper, days, width)
+        visits = [day.sessions for day in days]
+        lower.bar(_dates(days, width), visits, color=palette.SKY, width=0.8 * width)
+        lower.set_ylabel(f"visits {_per(width)}")
         _whole_ticks(lower, "y", parts=3)
-        _date_ticks(lower, days)
+        _date_ticks(lower, days, width)
         if spans:
             _strip(axes[0], upper, spans)
         for each in axes:
@@ -139,21 +143,21 @@ def abandonment(summary: Summary) -> str:
 
 def decisions(summary: Summary) -> str:
     """Draw the decisions by day: acting, waiting, leaving alone."""
-    days = summary.decided.daily
+    days, width = _pooled(summary.decided.daily)
 
     def draw(axes: Axes) -> None:
-        when = _dates(days)
+        when = _dates(days, width)
         base = np.zeros(len(days))
         for kind, label in (("act", "act"), ("wait", "wait"), ("never", "leave alone")):
             heights = np.array([getattr(day, kind) for day in days])
             axes.bar(when, heights, bottom=base, width=0.8, color=palette.ACTIONS[kind],
                      label=label)  # fmt: skip
             base = base + heights
-        axes.set_ylabel("decisions a day")
+        axes.set_ylabel(f"decisions {_per(width)}")
         axes.grid(visible=False, axis="x")
         axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
         _whole_ticks(axes, "y")
-        _date_ticks(axes, days)
+        _date_ticks(axes, days, width)
 
     return _figure("decisions", "Decisions by day", draw, height_in=2.9)
 
@@ -252,9 +256,9 @@ def _funnel_notes(counts: NDArray[np.int64]) -> list[str]:
     return notes
 
 
-def _conversion(axes: Axes, days: Sequence[Day]) -> None:
+def _conversion(axes: Axes, days: Sequence[Day], width: int) -> None:
     some = [day for day in days if day.sessions]
-    when = _dates(some)
+    when = _dates(some, width)
     low, high = _jeffreys([day.buyers for day in some], [day.sessions for day in some])
     axes.fill_between(when, low, high, color=palette.BLUE, alpha=0.16, linewidth=0,
                       label="95 % interval")  # fmt: skip
@@ -303,22 +307,40 @@ def _clean(text: str) -> str:
     return printable[: LABEL_LENGTH - 1] + "\u2026"
 
 
-def _dates(days: Sequence[Day | DayDecisions]) -> NDArray[np.float64]:
-    """Place days on the axis: noon of each, in days since 1970."""
-    return np.array([(day.date - EPOCH.date()).days + 0.5 for day in days])
+def _pooled(days: Sequence[Dated]) -> tuple[list[Dated], int]:
+    """Pool days so that no more than can be told apart are drawn; give how many make one."""
+    span = (days[-1].date - days[0].date).days + 1
+    width = -(-span // SHOWN_BARS)
+    if width == 1:
+        return list(days), 1
+    pools: dict[dt.date, Counter[str]] = {}
+    for day in days:
+        begin = day.date - dt.timedelta(days=(day.date - days[0].date).days % width)
+        fields = msgspec.structs.asdict(day)
+        del fields["date"]
+        pools.setdefault(begin, Counter()).update(fields)
+    return [type(days[0])(begin, **sums) for begin, sums in pools.items()], width
+
+
+def _per(width: int) -> str:
+    return "a day" if width == 1 else f"in {width} days"
+
+
+def _dates(days: Sequence[Day | DayDecisions], width: int) -> NDArray[np.float64]:
+    """Place days on the axis: the middle of each, in days since 1970."""
+    return np.array([(day.date - EPOCH.date()).days + width / 2 for day in days])
 
 
 def _day_number(moment: dt.datetime) -> float:
     return (moment - EPOCH).total_seconds() / 86_400
 
 
-def _date_ticks(axes: Axes, days: Sequence[Day | DayDecisions]) -> None:
-    every = max(-(-len(days) // SHOWN_DATES), 1)
-    shown = days[::every]
-    years = days[0].date.year != days[-1].date.year
-    form = "%b %Y" if years and len(days) > 2 * 365 else "%b %y" if years else "%b"
-    axes.set_xticks(_dates(shown), [f"{day.date.day} {day.date:{form}}" for day in shown])
-    axes.set_xlim(_dates(days)[0] - 0.6, _dates(days)[-1] + 0.6)
+def _date_ticks(axes: Axes, days: Sequence[Day | DayDecisions], width: int) -> None:
+    shown = days[:: max(-(-len(days) // SHOWN_DATES), 1)]
+    form = "%b" if days[0].date.year == days[-1].date.year else "%b %Y"
+    when = _dates(days, width)
+    axes.set_xticks(_dates(shown, width), [f"{day.date.day} {day.date:{form}}" for day in shown])
+    axes.set_xlim(when[0] - 0.6 * width, when[-1] + 0.6 * width)
 
 
 def _jeffreys(

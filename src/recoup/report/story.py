@@ -132,10 +132,15 @@ def _trouble(summary: Summary) -> list[str]:
     likely = likely_defects(summary)
     if not likely:
         return _no_trouble(summary)
-    sentences = [_worst(likely[0], summary)]
+    sentences = [_worst(_foremost(likely), summary)]
     if len(likely) > 1:
         sentences.append(_others(len(likely) - 1))
     return sentences
+
+
+def _foremost(likely: list[Defect]) -> Defect:
+    """Pick the costliest that is still there, else the costliest that was."""
+    return next((defect for defect in likely if defect.until is None), likely[0])
 
 
 def _worst(worst: Defect, summary: Summary) -> str:
@@ -143,11 +148,12 @@ def _worst(worst: Defect, summary: Summary) -> str:
     loss = rate.of(worst.lost_orders_per_hour)
     worth = words.money(rate.of(worst.lost_value_per_hour).value, summary.currency)
     name = words.defect_words(worst.type).name
+    is_, costs = ("is", "costs") if worst.until is None else ("was", "cost")
     return (
-        f"The costliest thing wrong is \u201c{name}\u201d ({words.entity_words(worst.entity)}), "
-        f"{since_words(worst)}: it costs about {words.figure(loss.value)} orders {rate.each} "
-        f"(between {words.between(loss, 'and')}), worth about {worth} {rate.each}. "
-        f"What to do: {todo(worst)}."
+        f"The costliest thing wrong {is_} \u201c{name}\u201d "
+        f"({words.entity_words(worst.entity)}), {since_words(worst)}: it {costs} about "
+        f"{words.figure(loss.value)} orders {rate.each} (between {words.between(loss, 'and')}), "
+        f"worth about {worth} {rate.each}. What to do: {todo(worst)}."
     )
 
 
@@ -202,6 +208,27 @@ def saved_words(summary: Summary) -> str:
     if saved.total.high < 0:
         return f"They lost about {amount} (between {ends}), {basis}: stop and look at the policy."
     return f"Whether they earned anything is open: {amount} (between {ends}), {basis}."
+
+
+def of_thousand(summary: Summary) -> str:
+    """Say how far a thousand visits get."""
+    visits, *later = summary.funnel.counts
+    if not visits:
+        return ""
+    verbs = ("saw a list or searched", "looked at a product", "filled a cart", "started checkout")
+    parts = [f"{1000 * n / visits:.0f} {verb}" for n, verb in zip(later, verbs, strict=False)]
+    bought = words.figure(1000 * later[-1] / visits)
+    return f"Out of 1,000 visits, {', '.join(parts)}, and {bought} bought."
+
+
+def intake(summary: Summary) -> str:
+    """Say what came in, what was dropped, and what came late."""
+    repeats = words.count(summary.duplicates) if summary.duplicates else "none"
+    late = words.count(summary.late_events) if summary.late_events else "none"
+    return (
+        f"{words.count(summary.events)} events were taken in. Repeats dropped: {repeats}. "
+        f"Come late and put in their place in time: {late}."
+    )
 
 
 class Cost(msgspec.Struct, frozen=True):

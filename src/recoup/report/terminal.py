@@ -1,11 +1,12 @@
 """The terminal: the demo as it runs, and a summary when a run is done."""
 
 import datetime as dt
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -19,6 +20,10 @@ from recoup.report.summary import Summary
 
 SHOWN_DEFECTS: Final = 6
 SHOWN_DECISIONS: Final = 5
+WIDE: Final = 100
+MIDDLE: Final = 76
+"""Columns of the terminal from which intervals, and beginnings, are shown."""
+
 PLAIN_STEPS: Final = 10
 """Lines that a run writes where there is no terminal to draw on."""
 
@@ -185,7 +190,7 @@ def summary_panel(summary: Summary) -> RenderableType:
         parts += [Text(sentence), Text()]
     if summary.defects:
         rate = story.loss_rate(summary)
-        parts += [_ranking(summary.defects[:SHOWN_DEFECTS], rate, summary.currency), Text()]
+        parts += [_Ranking(summary.defects, rate, summary.currency), Text()]
     parts.append(Text(_run_words(summary), style="dim"))
     return Panel(
         Group(*parts),
@@ -220,7 +225,8 @@ def _clock(state: DemoState) -> RenderableType:
     line = (
         f"{words.count(state.events)} events   {words.count(state.sessions)} visits   "
         f"{words.count(state.orders)} orders   {words.money(state.revenue, state.currency)}   "
-        f"{words.count(state.carts)} carts, {left} left for good"
+        f"{words.count(state.carts)} carts, {left} left   "
+        f"{words.count(state.decisions)} decisions"
     )
     return Group(bar, Text(line, style="dim"))
 
@@ -228,29 +234,41 @@ def _clock(state: DemoState) -> RenderableType:
 def _defects(state: DemoState) -> RenderableType:
     if not state.defects:
         return Text("No defect stands out yet.", style="dim")
-    return _ranking(list(state.defects[:SHOWN_DEFECTS]), story.HOUR, state.currency)
+    return _Ranking(state.defects, story.HOUR, state.currency)
 
 
-def _ranking(defects: list[Defect], rate: story.Rate, currency: str | None) -> Table:
-    table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("What is wrong", ratio=1, overflow="ellipsis", no_wrap=True)
-    table.add_column("Since", no_wrap=True)
-    table.add_column(f"Costs {rate.each}", justify="right", no_wrap=True)
-    table.add_column("95 % interval", justify="right", no_wrap=True)
-    table.add_column("Sure", justify="right", no_wrap=True)
-    table.add_column("What to do", overflow="ellipsis", no_wrap=True)
-    for defect in defects:
-        likely = defect.confidence >= story.LIKELY
-        loss = rate.of(defect.lost_value_per_hour)
-        table.add_row(
-            Text(_defect_name(defect), style="bold" if likely else ""),
-            Text(words.short_moment(defect.since)),
-            Text(words.money(loss.value, currency), style="red" if likely else ""),
-            Text(words.between_money(loss, currency), style="dim"),
-            Text(words.sure(defect.confidence)),
-            Text(_short(defect)),
-        )
-    return table
+class _Ranking:
+    """The ranked defects, with as many columns as the terminal's width allows."""
+
+    def __init__(self, defects: Sequence[Defect], rate: story.Rate, currency: str | None) -> None:
+        self._defects = defects[:SHOWN_DEFECTS]
+        self._rate = rate
+        self._currency = currency
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide, middle = options.max_width >= WIDE, options.max_width >= MIDDLE
+        table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("What is wrong", ratio=1, overflow="ellipsis", no_wrap=True)
+        if middle:
+            table.add_column("Since", no_wrap=True)
+        table.add_column(f"Costs {self._rate.each}", justify="right", no_wrap=True)
+        if wide:
+            table.add_column("95 % interval", justify="right", no_wrap=True)
+        table.add_column("Sure", justify="right", no_wrap=True)
+        table.add_column("What to do", overflow="ellipsis", no_wrap=True)
+        for defect in self._defects:
+            likely = defect.confidence >= story.LIKELY
+            loss = self._rate.of(defect.lost_value_per_hour)
+            cells = [
+                Text(_defect_name(defect), style="bold" if likely else ""),
+                Text(words.short_moment(defect.since)) if middle else None,
+                Text(words.money(loss.value, self._currency), style="red" if likely else ""),
+                Text(words.between_money(loss, self._currency), style="dim") if wide else None,
+                Text(words.sure(defect.confidence)),
+                Text(_short(defect)),
+            ]
+            table.add_row(*(cell for cell in cells if cell is not None))
+        yield table
 
 
 def _short(defect: Defect) -> str:
@@ -265,11 +283,11 @@ def _defect_name(defect: Defect) -> str:
 
 def _decisions(state: DemoState) -> RenderableType:
     table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(f"Last of {words.count(state.decisions)} decisions", no_wrap=True)
+    table.add_column("Last decisions", no_wrap=True)
     table.add_column("Because", ratio=2, overflow="ellipsis", no_wrap=True)
-    table.add_column("Would buy", justify="right", no_wrap=True)
+    table.add_column("Intent", justify="right", no_wrap=True)
     table.add_column("Decision", ratio=3, overflow="ellipsis", no_wrap=True)
-    table.add_column("Drawn with", justify="right", no_wrap=True)
+    table.add_column("Odds", justify="right", no_wrap=True)
     for made in state.last[-SHOWN_DECISIONS:]:
         table.add_row(
             Text(f"{made.ts:%H:%M:%S}  {made.visitor}"),

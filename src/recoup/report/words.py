@@ -189,16 +189,22 @@ def figure(number: float) -> str:
     >>> [figure(x) for x in (0, 0.01234, 0.5, 2.284, 31.0, 1234.5, 2.5e9)]
     ['0', '0.012', '0.50', '2.3', '31', '1,234', '2.5 billion']
     """
+    return _write(number, _digits(number))
+
+
+def _digits(size: float) -> int:
+    """Tell how many decimals a number of this size is written with."""
+    return next((d for limit, d in ((9.95, 0), (0.995, 1), (0.0995, 2)) if abs(size) >= limit), 3)
+
+
+def _write(number: float, digits: int) -> str:
     if not math.isfinite(number):
         return "unknown"
-    size = abs(number)
     for limit, unit, name in _LARGE:
-        if size >= limit:
+        if abs(number) >= limit:
             return f"{number / unit:,.1f}{name}"
-    for limit, digits in ((9.95, 0), (0.995, 1), (0.0995, 2)):
-        if size >= limit:
-            return f"{number:,.{digits}f}"
-    return f"{number:.3f}" if size >= 0.0005 else "0"  # noqa: PLR2004 - half the last digit
+    text = f"{number:,.{digits}f}"
+    return text if text.strip("-0.") else "0"
 
 
 _LARGE: Final = (
@@ -232,23 +238,55 @@ def money(amount: float, currency: str | None) -> str:
     >>> money(12345.6, "USD"), money(-3, "EUR"), money(5, None), money(0.5, "SEK")
     ('$12,346', '-€3.00', '5.00', '0.50 SEK')
     """
+    return _money(amount, currency, _cents(amount))
+
+
+def _cents(size: float) -> int:
+    """Tell whether cents matter: below ten."""
+    return 2 if abs(size) < 9.995 else 0  # noqa: PLR2004
+
+
+def _money(amount: float, currency: str | None, digits: int) -> str:
     sign = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}.get(currency or "", "")
-    size = abs(amount)
-    cents = f"{size:.2f}"
-    text = cents if 0 < size < 9.995 else figure(size)  # noqa: PLR2004 - cents matter below ten
+    text = _write(abs(amount), digits)
     unit = f" {currency}" if currency and not sign else ""
-    minus = "-" if amount < 0 and cents != "0.00" else ""
-    return f"{minus}{sign}{text}{unit}"
+    return f"{'-' if amount < 0 and text != '0' else ''}{sign}{text}{unit}"
 
 
 def between(interval: Interval, join: str = "to") -> str:
-    """Write an interval's ends."""
-    return f"{figure(interval.low)} {join} {figure(interval.high)}"
+    """Write an interval's ends, both to the decimals of the larger.
+
+    Examples
+    --------
+    >>> between(Interval(0.7, -0.034, 1.62)), between(Interval(0.7, -0.3, 12), "and")
+    ('0 to 1.6', '0 and 12')
+    """
+    digits = _digits(max(abs(interval.low), abs(interval.high)))
+    return f"{_write(interval.low, digits)} {join} {_write(interval.high, digits)}"
 
 
 def between_money(interval: Interval, currency: str | None, join: str = "to") -> str:
-    """Write an interval's ends as amounts."""
-    return f"{money(interval.low, currency)} {join} {money(interval.high, currency)}"
+    """Write an interval's ends as amounts, both with or without cents.
+
+    Examples
+    --------
+    >>> between_money(Interval(20, 9.77, 49.3), "USD")
+    '$10 to $49'
+    """
+    digits = _cents(max(abs(interval.low), abs(interval.high)))
+    low, high = (_money(end, currency, digits) for end in (interval.low, interval.high))
+    return f"{low} {join} {high}"
+
+
+def tally(number: float) -> str:
+    """Write what was counted, or estimated: whole where it is whole.
+
+    Examples
+    --------
+    >>> tally(3.0), tally(9.4)
+    ('3', '9.4')
+    """
+    return count(number) if float(number).is_integer() else figure(number)
 
 
 def sure(probability: float) -> str:
