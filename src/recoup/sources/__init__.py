@@ -2,12 +2,32 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Final
 
 from recoup.errors import SourceError
 from recoup.sources.base import ROWS, Source, SourceBatch, merge_findings
+from recoup.sources.files import LogFile, find_files
+from recoup.sources.google_merch_store import NAME as SHOP
 from recoup.sources.google_merch_store import GoogleMerchStore, is_shop
+from recoup.sources.mapped import MappedSource
+from recoup.sources.mapping import load_mapping
+from recoup.sources.native import MAPPING, is_native, write_native
+from recoup.sources.native import NAME as NATIVE
+from recoup.sources.readers import first_block
+from recoup.sources.tables import Dialect
 
-__all__ = ["ROWS", "Source", "SourceBatch", "merge_findings", "open_source"]
+__all__ = [
+    "FORMATS",
+    "ROWS",
+    "Source",
+    "SourceBatch",
+    "merge_findings",
+    "open_source",
+    "write_native",
+]
+
+FORMATS: Final = (NATIVE, SHOP)
+"""The formats that need no mapping file."""
 
 
 def open_source(
@@ -17,8 +37,57 @@ def open_source(
     mapping: Path | None = None,
     now: dt.datetime | None = None,
 ) -> Source:
-    """Open a log."""
+    """Open a log.
+
+    Parameters
+    ----------
+    path
+        A file (CSV, NDJSON, Parquet; the first two also as gzip or zstd), or a directory of them,
+        which is one log in the order of the files' names, unless a format knows it as its own.
+    format
+        One of :data:`FORMATS`; found out where neither it nor ``mapping`` is given.
+    mapping
+        A mapping file, such as ``recoup inspect`` proposes.
+    now
+        Events more than a day later are refused; the clock where it is not given.
+
+    Raises
+    ------
+    SourceError
+        If there is no log, or none of a known format.
+    MappingError
+        If the mapping file does not fit.
+    """
     log = Path(path)
+    moment = now or dt.datetime.now(dt.UTC)
     if not log.exists():
         raise SourceError(f"Expected a log, got nothing at `{log}`", hint="check the path")
-    return GoogleMerchStore(log)
+    if mapping is not None:
+        return MappedSource(find_files(log), load_mapping(mapping), now=moment)
+    if format == SHOP or (format is None and log.is_dir() and is_shop(log)):
+        return GoogleMerchStore(log)
+    if format not in {None, NATIVE}:
+        raise SourceError(
+            f"Expected a format out of {', '.join(FORMATS)}, got `{format}`",
+            hint="any other table is read through a mapping file",
+        )
+    files = _native_files(find_files(log))
+    if format is None:
+        _recognise(files, log)
+    return MappedSource(files, MAPPING, now=moment)
+
+
+def _native_files(files: list[LogFile]) -> list[LogFile]:
+    """Take `events.*` alone where there is one: a simulated log has its truth beside it."""
+    named = [file for file in files if Path(file.label).name.split(".")[0] == "events"]
+    return named or files
+
+
+def _recognise(files: list[LogFile], log: Path) -> None:
+    columns = first_block(files, Dialect()).frame.columns
+    if not is_native(columns):
+        raise SourceError(
+            f"Expected a log of a known format, got `{log}` with columns {', '.join(columns)}",
+            hint=f"propose a mapping with `recoup inspect {log} > mapping.toml`, look it over, "
+            "and pass it with --mapping mapping.toml",
+        )
