@@ -98,6 +98,11 @@ class Engine:
         A trained model; without one, the rate at which sessions of each funnel stage go on to buy,
         learned as they close.
 
+    Attributes
+    ----------
+    reviewed
+        The defects, ranked, as of the last review.
+
     Examples
     --------
     >>> from recoup.testing import random_batch
@@ -124,6 +129,7 @@ class Engine:
         self.outcomes = OutcomeJoin(COSTS, horizon_s=chosen.horizon_s, lateness_s=chosen.lateness_s)
         self.learner = Learner(chosen.policy)
         self.abandonment = Abandonment(horizon_s=chosen.abandonment_s, lateness_s=chosen.lateness_s)
+        self.reviewed: tuple[Defect, ...] = ()
         self._reviewed_us: int | None = None
         self._now_us = 0
 
@@ -155,7 +161,8 @@ class Engine:
         if self._now_us - self._reviewed_us < self.settings.review_s * MICROS:
             return
         self._reviewed_us = self._now_us
-        self.policy.watch(self.evidence.ranked(self._now_us))
+        self.reviewed = tuple(self.evidence.ranked(self._now_us))
+        self.policy.watch(self.reviewed)
         if self.settings.executes:
             self.policy.adopt(self.learner.beliefs())
 

@@ -32,6 +32,7 @@ ROWS: Final = 8192
 
 SNAPSHOT_BATCHES: Final = 16
 JOURNAL: Final = "journal.db"
+ROW_FILES: Final = "features"
 _IDENTITY: Final = "replay"
 
 Progress = Callable[[int], None]
@@ -72,7 +73,7 @@ def replay_source(
     out.mkdir(parents=True, exist_ok=True)
     with SqliteJournal(out / JOURNAL) as journal:
         _claim(journal, identity, out)
-        host = ReplayHost(Engine(Settings(executes=False), intent=intent), out / "features")
+        host = ReplayHost(Engine(Settings(executes=False), intent=intent), out / ROW_FILES)
         runner = LocalRunner(host, journal, _Feed(source), snapshot_batches=SNAPSHOT_BATCHES)
         for _ in runner.stream():
             if progress is not None:
@@ -81,7 +82,7 @@ def replay_source(
         defects = engine.defects()
         findings = [*_journalled_findings(journal), *engine.findings()]
         carts = engine.carts()
-        _write_tables(out, journal, defects, host.features)
+        _write_tables(out, journal, defects)
         summary = summarise(
             source=source.name,
             events=totals.events,
@@ -112,16 +113,17 @@ class ReplayHost:
     engine
         In its first state.
     features
-        Directory for the served feature rows, one file per batch.
+        Directory for the served feature rows, one file per batch; None writes none.
     """
 
-    def __init__(self, engine: Engine, features: Path) -> None:
+    def __init__(self, engine: Engine, features: Path | None) -> None:
         self.engine = engine
         self.features = features
         self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
         self.decisions = DecisionTally()
         self._batches = 0
-        _reopen(features)
+        if features is not None:
+            _reopen(features)
 
     def step(self, batch: EventBatch, /) -> Mapping[str, pl.DataFrame]:
         """Fold a batch; its feature rows are on disk before the journal has it: none is missing."""
@@ -129,7 +131,8 @@ class ReplayHost:
         self.decisions.step(step.decisions)
         moment = step.moment
         self.sessions.step(Steps(batch.events, moment.rows.session, moment.stage, moment.intent))
-        feature_frame(step).write_parquet(self.features / f"{self._batches:08}.parquet")
+        if self.features is not None:
+            feature_frame(step).write_parquet(self.features / f"{self._batches:08}.parquet")
         self._batches += 1
         return {"decisions": step.decisions, "outcomes": step.outcomes}
 
@@ -199,14 +202,13 @@ def _claim(journal: SqliteJournal, identity: str, out: Path) -> None:
         )
 
 
-def _write_tables(
-    out: Path, journal: SqliteJournal, defects: Sequence[Defect], features: Path
-) -> None:
+def _write_tables(out: Path, journal: SqliteJournal, defects: Sequence[Defect]) -> None:
     defect_frame(defects).write_parquet(out / "defects.parquet")
     for kind, schema in (("decisions", DECISION_SCHEMA), ("dead_letters", DEAD_LETTER_SCHEMA)):
         frames = [record.frame for record in journal.read(kind=kind)]
         table = pl.concat([pl.DataFrame(schema=schema), *frames])
         table.write_parquet(out / f"{kind}.parquet")
+    features = out / ROW_FILES
     if any(features.iterdir()):
         pl.scan_parquet(features / "*.parquet").sink_parquet(out / "features.parquet")
     shutil.rmtree(features)

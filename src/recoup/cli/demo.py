@@ -1,0 +1,70 @@
+"""`recoup demo`: the whole loop on a simulated shop."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
+
+if TYPE_CHECKING:
+    from recoup.runners.demo import DemoResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("demo", epilog=EXIT_CODES)(demo)
+
+
+def demo(
+    *,
+    visitors: Annotated[int, typer.Option(min=2000, help="How many shoppers.")] = 24_000,
+    days: Annotated[float, typer.Option(min=0.5, help="How many simulated days.")] = 1.5,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same shop and decisions.")] = 0,
+    scenario: Annotated[
+        str, typer.Option(help="`default`, `quiet` (no defect), or a TOML file.")
+    ] = "default",
+    json: JsonFlag = False,
+) -> None:
+    """Run the whole loop on a simulated shop, live in the terminal, in under two minutes.
+
+    A day without decisions trains purchase intent. Then the shop goes on with defects in it:
+    they are found and ranked, decisions are made and executed, outcomes come back and are learned
+    from, and what it saved is measured against visitors who are never helped. At the end, the
+    truth, which only the simulator knows, stands beside what was found.
+    """
+    from recoup.report import DemoView
+    from recoup.runners.demo import run_demo
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        DemoView(None if json else stdout, title="Recoup on a simulated shop") as view,
+    ):
+        result = run_demo(
+            Path(folder), view, visitors=visitors, days=days, seed=seed, scenario=scenario
+        )
+    if json:
+        print_json(result)
+    else:
+        _tell(result)
+
+
+def _tell(result: "DemoResult") -> None:
+    from recoup.report.terminal import ending
+
+    stdout.print(ending(result.defects, result.saved, result.currency))
+    stdout.print(_truth(result))
+
+
+def _truth(result: "DemoResult") -> Table:
+    table = Table(title="The truth beside it", title_justify="left", box=None)
+    table.add_column("Defect that was switched on")
+    table.add_column("Orders it really cost", justify="right")
+    table.add_column("Named by Recoup")
+    for true in result.truth:
+        where = ", ".join(f"{key} {value}" for key, value in true["entity"].items())
+        named = "[green]yes[/]" if true["id"] in result.found else "[yellow]no[/]"
+        table.add_row(f"{true['type']}: {where}", f"{true['lost_orders']:,.0f}", named)
+    return table

@@ -1,0 +1,84 @@
+"""`recoup features`: the standard features, and point-in-time training tables."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from recoup.cli.arguments import Format, Log, Mapping, open_log
+from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar, stdout
+
+features = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+
+
+class As(StrEnum):
+    """Which rows a training table holds."""
+
+    served = "served"
+    settled = "settled"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.add_typer(
+        features, name="features", help="List the standard features; make training tables."
+    )
+
+
+@features.callback()
+def _group() -> None:
+    """List the standard features; make training tables."""
+
+
+@features.command("list", epilog=EXIT_CODES)
+def list_features(*, json: JsonFlag = False) -> None:
+    """List the standard features: what each counts, of whom, and how far back."""
+    from recoup.features import standard_features
+
+    chosen = standard_features()
+    if json:
+        print_json({"name": chosen.name, "hash": chosen.hash, "features": chosen.features})
+        return
+    table = Table(title=f"{chosen.name}, {len(chosen.features)} features", show_edge=False)
+    for column in ("name", "operation", "of", "events", "by", "window"):
+        table.add_column(column)
+    for each in chosen.features:
+        of, events = each.column or "-", ", ".join(each.events) or "all"
+        table.add_row(each.name, each.operation, of, events, "+".join(each.by), each.window)
+    stdout.print(table)
+
+
+@features.command("backfill", epilog=EXIT_CODES)
+def backfill(
+    source: Log,
+    *,
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    rows: Annotated[
+        As,
+        typer.Option(
+            "--as",
+            help="`served`: each row as it was when its event arrived. `settled`: as it is once "
+            "all events within the allowed lateness are in.",
+        ),
+    ] = As.served,
+    format: Format = None,  # noqa: A002
+    mapping: Mapping = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write one row of the standard features per event, as of that event.
+
+    Train on served rows: they are what a live decision saw, late events and all.
+
+        recoup features backfill LOG --as served --out rows.parquet
+    """
+    from recoup.runners.backfill import backfill_to
+
+    log = open_log(source, format, mapping)
+    with progress_bar("backfilling", log.size_hint()) as tick:
+        told = backfill_to(log, out, settled=rows is As.settled, progress=tick)
+    if json:
+        print_json(told)
+    else:
+        stdout.print(f"Wrote {told['rows']:,} rows to {out}", highlight=False)

@@ -1,0 +1,248 @@
+"""The demo: the whole loop, closed, on a simulated shop whose truth is known."""
+
+import datetime as dt
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from recoup.causal import Lift
+from recoup.causal.holdout import HoldoutComparison
+from recoup.decisions import DECISION_SCHEMA, OUTCOME_SCHEMA, Defect
+from recoup.engine import Engine, Settings
+from recoup.events import MICROS
+from recoup.features import FeatureStore, standard_features
+from recoup.friction import IntentModel
+from recoup.friction.training import IntentSettings, train_intent
+from recoup.policies.version import Settings as PolicySettings
+from recoup.report import DemoState, DemoView, Made
+from recoup.runners.local import LocalRunner, Processed
+from recoup.runners.replay import ReplayHost
+from recoup.simulator import Shop, load_scenario
+from recoup.sources.base import SourceBatch, no_dead_letters
+from recoup.stores import SqliteJournal
+
+TICK_S: Final = 60
+"""Simulated seconds between two batches: how soon a decision reaches its shopper."""
+
+HORIZON_S: Final = 4 * 3600.0
+"""How long after a decision its outcome is counted, in simulated seconds."""
+
+SHOWN_EVERY: Final = 10
+"""Ticks between two looks at the shop's totals."""
+
+NEWEST: Final = 5
+POLICY: Final = PolicySettings(holdout_share=0.2, random_share=0.1)
+"""A larger holdout than a shop would keep, so that a short demo can measure against it."""
+
+QUICK: Final = IntentSettings(rounds=(40, 80), origins=(0.7,), seeds=(1,), min_rows_in_leaf=100)
+"""Training in seconds: the demo's intent is good, not the best."""
+
+
+class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the demo did and found.
+
+    Parameters
+    ----------
+    seed, visitors, days
+        What was simulated.
+    events, sessions, orders, revenue, currency
+        What happened; revenue in currency units.
+    intent
+        Measures of the model that was trained on the day before.
+    decisions
+        Action -> how many.
+    defects
+        As ranked at the end.
+    truth
+        The defects that were switched on, with what they really cost.
+    found
+        Ids of the true defects that a ranked one names, by type and entity.
+    saved
+        Net value against the permanent holdout.
+    seconds, events_per_second
+        What the live part took.
+    """
+
+    seed: int
+    visitors: int
+    days: float
+    events: int
+    sessions: int
+    orders: int
+    revenue: float
+    currency: str | None
+    intent: dict[str, object]
+    decisions: dict[str, int]
+    defects: list[Defect]
+    truth: list[dict[str, Any]]
+    found: list[str]
+    saved: Lift | None
+    seconds: float
+    events_per_second: float
+
+
+def run_demo(
+    folder: Path,
+    view: DemoView,
+    *,
+    visitors: int,
+    days: float,
+    seed: int,
+    scenario: str = "default",
+) -> DemoResult:
+    """Train on a day without decisions, then run the shop with them, and compare with the truth.
+
+    Parameters
+    ----------
+    folder
+        Where the journal goes.
+    view
+        Told what happens.
+    visitors, days, seed, scenario
+        The shop; see :class:`recoup.simulator.Shop`.
+
+    Raises
+    ------
+    ConfigError
+        If the shop is too small to learn from.
+    """
+    model, measures = _warm_up(visitors, seed, scenario)
+    shop = Shop(visitors=visitors, days=days, seed=seed, scenario=load_scenario(scenario))
+    settings = Settings(executes=True, horizon_s=HORIZON_S, review_s=1800.0, policy=POLICY)
+    host = ReplayHost(Engine(settings, intent=model), None)
+    begun = time.perf_counter()
+    with SqliteJournal(folder / "demo.db") as journal:
+        runner = LocalRunner(host, journal, _NoFeed(), snapshot_batches=240)
+        saved = _live(shop, runner, host, view, begun)
+    seconds = time.perf_counter() - begun
+    journeys, truth = host.sessions.result(), shop.truth()
+    defects = host.engine.defects()
+    return DemoResult(
+        seed=seed,
+        visitors=visitors,
+        days=days,
+        events=runner.totals.events,
+        sessions=journeys.sessions,
+        orders=journeys.orders,
+        revenue=journeys.revenue,
+        currency=journeys.currency,
+        intent=measures,
+        decisions=host.decisions.result().by_action,
+        defects=defects,
+        truth=truth["defects"],
+        found=found_defects(truth["defects"], defects),
+        saved=saved,
+        seconds=seconds,
+        events_per_second=runner.totals.events / seconds,
+    )
+
+
+def found_defects(truth: Sequence[dict[str, Any]], ranked: Sequence[Defect]) -> list[str]:
+    """Give the ids of the true defects that a ranked one of P(real) above 1/2 names.
+
+    It names one if it is of its type, or unexplained, and every attribute that the truth states
+    and the ranked one has agrees, at least one of them.
+    """
+    sure = [defect for defect in ranked if defect.confidence > 0.5]  # noqa: PLR2004
+    return [true["id"] for true in truth if any(_names(defect, true) for defect in sure)]
+
+
+def _names(defect: Defect, true: dict[str, Any]) -> bool:
+    if defect.type not in {true["type"], "unexplained_drop"}:
+        return False
+    shared = defect.entity.keys() & true["entity"].keys()
+    return bool(shared) and all(defect.entity[key] == true["entity"][key] for key in shared)
+
+
+def _warm_up(visitors: int, seed: int, scenario: str) -> tuple[IntentModel, dict[str, object]]:
+    """Train intent on a shop of the same kind, a day in which nothing is decided."""
+    shop = Shop(visitors=visitors, days=1.0, seed=seed + 1, scenario=load_scenario(scenario))
+    features = standard_features()
+    batches = (shop.step(until, None) for until in _ticks(shop, 3600))
+    return train_intent(batches, FeatureStore(features), features.hash, settings=QUICK)
+
+
+def _ticks(shop: Shop, every_s: int) -> Iterator[int]:
+    until = shop.now
+    while not shop.done:
+        until += every_s * MICROS
+        yield until
+
+
+def _live(
+    shop: Shop, runner: LocalRunner, host: ReplayHost, view: DemoView, begun: float
+) -> Lift | None:
+    """Let decisions and events answer each other, tick by tick."""
+    compared, decisions = HoldoutComparison(), None
+    newest: list[Made] = []
+    for tick, until in enumerate(_ticks(shop, TICK_S)):
+        batch = shop.step(until, decisions)
+        arrival = SourceBatch(batch, no_dead_letters(), (), str(until))
+        processed = runner.process(arrival)
+        decisions = processed.frames.get("decisions")
+        compared.step(*_consequences(processed))
+        newest = [*newest, *_made(decisions)][-NEWEST:]
+        if tick % SHOWN_EVERY == 0:
+            rate = runner.totals.events / max(time.perf_counter() - begun, 1e-9)
+            view.update(_state(shop, runner, host, tuple(newest), compared.lift(), rate))
+    return compared.lift()
+
+
+def _consequences(processed: Processed) -> tuple[pl.DataFrame, pl.DataFrame]:
+    frames = processed.frames
+    return (
+        frames.get("decisions", pl.DataFrame(schema=DECISION_SCHEMA)),
+        frames.get("outcomes", pl.DataFrame(schema=OUTCOME_SCHEMA)),
+    )
+
+
+def _made(decisions: pl.DataFrame | None) -> list[Made]:
+    if decisions is None:
+        return []
+    fields = ("ts", "visitor", "reason", "action", "intent", "propensity", "slice")
+    return [Made(*row) for row in decisions.tail(NEWEST).select(fields).iter_rows()]
+
+
+def _state(
+    shop: Shop,
+    runner: LocalRunner,
+    host: ReplayHost,
+    newest: tuple[Made, ...],
+    saved: Lift | None,
+    rate: float,
+) -> DemoState:
+    journeys, carts = host.sessions.result(), host.engine.carts()
+    return DemoState(
+        begin=_moment(shop.begin),
+        end=_moment(shop.end),
+        now=_moment(shop.now),
+        events=runner.totals.events,
+        events_per_second=rate,
+        sessions=journeys.sessions,
+        orders=journeys.orders,
+        revenue=journeys.revenue,
+        currency=journeys.currency,
+        decisions=host.decisions.result().total,
+        last=newest,
+        defects=host.engine.reviewed,
+        saved=saved,
+        carts=carts.opened,
+        abandoned=sum(carts.abandoned.values()),
+    )
+
+
+def _moment(micros: int) -> dt.datetime:
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
+
+
+class _NoFeed:
+    """The demo's batches come from a shop that answers decisions, so nothing is read ahead."""
+
+    name = "demo"
+
+    def batches(self, _position: str | None, /) -> Iterator[SourceBatch]:
+        return iter(())
