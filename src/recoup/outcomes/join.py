@@ -20,6 +20,9 @@ from recoup.events import MICROS, TIMESTAMP, EventBatch
 VERSION: Final = 1
 DAY_S: Final = 86_400.0
 
+UNNAMED: Final = "\x1f"
+"""Begins the key of an order that its source did not name."""
+
 WAITING, REVISABLE, REFUNDABLE = range(3)
 """Phases of a window: not matured; a late event may revise it; only a refund may."""
 
@@ -84,9 +87,9 @@ class _Ledger(msgspec.Struct, array_like=True):
     orders: dict[str, tuple[int, int]] = {}
     refunds: dict[str, tuple[int, int | None, str]] = {}
 
-    def times(self) -> list[int]:
-        orders = [ts for ts, _ in self.orders.values()]
-        return [*orders, *(ts for ts, _, _ in self.refunds.values())]
+    def times(self) -> list[tuple[str, int]]:
+        orders = [(order, ts) for order, (ts, _) in self.orders.items()]
+        return [*orders, *((UNNAMED, ts) for ts, _, _ in self.refunds.values())]
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True):
@@ -113,7 +116,8 @@ class OutcomeJoin:
     lateness_s
         The allowed lateness, in seconds, as the intake's.
     refund_s
-        How long after a window's end a refund of its orders still revises it, in seconds.
+        How long after a window's end a refund of its orders still revises it, in seconds; also
+        how long an order's name is remembered, so that its receipt seen again is no new order.
 
     Raises
     ------
@@ -147,7 +151,7 @@ class OutcomeJoin:
         *,
         horizon_s: float = DAY_S,
         lateness_s: float = 3600.0,
-        refund_s: float = 7 * DAY_S,
+        refund_s: float = 28 * DAY_S,
     ) -> None:
         if not 0 <= lateness_s <= horizon_s < float("inf") or not 0 <= refund_s < float("inf"):
             raise ConfigError(
@@ -171,9 +175,9 @@ class OutcomeJoin:
             self._of_visitor.setdefault(window.visitor, []).append(decision)
         self._due = [self._next_due(decision, window) for decision, window in windows.items()]
         self._aging = [
-            (ts + self._lateness, visitor)
+            (self._forget_at(ts, order), visitor)
             for visitor, ledger in ledgers.items()
-            for ts in ledger.times()
+            for order, ts in ledger.times()
         ]
         heapq.heapify(self._due)
         heapq.heapify(self._aging)
@@ -256,12 +260,13 @@ class OutcomeJoin:
     ) -> Iterator[Outcome]:
         """Write an order or a refund down, and revise the matured windows that it changes."""
         ledger = self._ledgers.setdefault(visitor, _Ledger())
+        key = order or UNNAMED + event
         if name == "refund":
             ledger.refunds[event] = ts, value, order or ""
+            key = UNNAMED
         else:
-            key = order or f"\x1f{event}"
             ledger.orders[key] = min(ledger.orders.get(key, (ts, value or 0)), (ts, value or 0))
-        heapq.heappush(self._aging, (ts + self._lateness, visitor))
+        heapq.heappush(self._aging, (self._forget_at(ts, key), visitor))
         for decision in self._of_visitor.get(visitor, ()):
             window = self._windows[decision]
             if window.reported is not None:
@@ -336,15 +341,28 @@ class OutcomeJoin:
             del self._of_visitor[window.visitor]
         self._forget_entries(window.visitor)
 
+    def _forget_at(self, ts: int, order: str) -> int:
+        """Give until when an order, or a refund (UNNAMED), can matter to a decision to come."""
+        named = not order.startswith(UNNAMED)
+        return ts + self._lateness + (self._refund if named else 0)
+
     def _forget_entries(self, visitor: str) -> None:
         """Drop what no window of the visitor, open or still to come, can count."""
         ledger = self._ledgers.get(visitor)
         if ledger is None or self._watermark is None:
             return
         starts = [self._windows[decision].start for decision in self._of_visitor.get(visitor, ())]
-        oldest = min([*starts, self._watermark - self._lateness])
-        ledger.orders = {key: entry for key, entry in ledger.orders.items() if entry[0] >= oldest}
-        ledger.refunds = {key: entry for key, entry in ledger.refunds.items() if entry[0] >= oldest}
+        oldest = min(starts, default=self._watermark)
+        ledger.orders = {
+            order: entry
+            for order, entry in ledger.orders.items()
+            if entry[0] >= oldest or self._forget_at(entry[0], order) >= self._watermark
+        }
+        ledger.refunds = {
+            event: entry
+            for event, entry in ledger.refunds.items()
+            if entry[0] >= oldest or self._forget_at(entry[0], UNNAMED) >= self._watermark
+        }
         if not ledger.orders and not ledger.refunds:
             del self._ledgers[visitor]
 
