@@ -1,0 +1,271 @@
+"""What sessions met, how far they came, and what they bought: the evidence that defects rest on."""
+
+import io
+from typing import Final
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from recoup.decisions import Defect, Finding
+from recoup.defects.ranking import Ranking, rank
+from recoup.defects.tables import CONTEXTS, LEVELS, TOUCHED
+from recoup.errors import SnapshotError
+from recoup.events import EVENT_NAMES
+from recoup.friction.moment import Moment
+from recoup.friction.signals import FAMILIES, SIGNALS
+
+MAX_SESSIONS: Final = 1_000_000
+MAX_HOURS: Final = 24 * 45
+MAX_TOUCHES_PER_SESSION: Final = 200
+_COMPACT_ROWS: Final = 200_000
+_FORMAT: Final = b"recoup.evidence/1"
+
+_LEVEL_OF: Final = {
+    **dict.fromkeys(EVENT_NAMES, 0),
+    **dict.fromkeys(("search", "view_search_results", "view_item_list", "select_item"), 1),
+    **{name: level for level, name in enumerate(LEVELS) if level},
+    "payment_error": 6,
+    "shipping_quote": 5,
+}
+
+
+class Evidence:
+    """A fold of moments into sessions, their steps, touches and orders.
+
+    Bounded: the newest ``max_sessions`` within ``max_hours`` are kept, and 200 touches a session.
+    The same for batches of any size.
+
+    Parameters
+    ----------
+    max_sessions, max_hours
+        What is kept, by event time.
+
+    Examples
+    --------
+    >>> Evidence().ranked(0)
+    []
+    """
+
+    name = "evidence"
+
+    def __init__(self, *, max_sessions: int = MAX_SESSIONS, max_hours: int = MAX_HOURS) -> None:
+        self.max_sessions = max_sessions
+        self.max_hours = max_hours
+        self._parts: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
+        self._loose = 0
+
+    def step(self, moment: Moment) -> int:
+        """Fold a batch and give the number of events that were taken in."""
+        events = _annotated(moment)
+        if events.is_empty():
+            return 0
+        self._parts["sessions"].append(_sessions_of(events))
+        self._parts["touches"].append(_touches_of(events))
+        self._parts["orders"].append(_orders_of(events))
+        self._loose += events.height
+        if self._loose >= _COMPACT_ROWS:
+            self.tables()
+        return events.height
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Give the tables ``sessions``, ``touches`` and ``orders``, one row per key, in order."""
+        for name, merge in _MERGES.items():
+            parts = self._parts[name] or [pl.DataFrame(schema=_TABLES[name])]
+            self._parts[name] = [merge(pl.concat(parts, how="vertical"))]
+        self._loose = 0
+        self._forget()
+        return {name: parts[0] for name, parts in self._parts.items()}
+
+    def _forget(self) -> None:
+        sessions = self._parts["sessions"][0]
+        if sessions.is_empty():
+            return
+        horizon = int(sessions["last"].max()) - self.max_hours * 3_600_000_000  # type: ignore[arg-type]
+        kept = sessions.filter(pl.col("last") >= horizon)
+        if kept.height > self.max_sessions:
+            kept = kept.sort("last", "session", descending=True).head(self.max_sessions)
+            kept = kept.sort("session")
+        if kept.height < sessions.height:
+            for name, parts in self._parts.items():
+                self._parts[name] = [
+                    parts[0].join(kept, on="session", how="semi").sort(_KEYS[name])
+                ]
+
+    def ranking(self, now: int) -> Ranking:
+        """Rank the defects as of ``now`` (int64 microseconds), and list tracking breaks."""
+        return rank(self.tables(), now)
+
+    def ranked(self, now: int) -> list[Defect]:
+        """Give the defects as of ``now``, the costliest sure ones first."""
+        return self.ranking(now).defects
+
+    def findings(self, now: int) -> list[Finding]:
+        """Give the tracking breaks as of ``now``: events lost while shoppers go on buying."""
+        return self.ranking(now).findings
+
+    def snapshot(self) -> bytes:
+        """Give the tables as versioned bytes."""
+        return _FORMAT + msgspec.msgpack.encode(
+            {name: _to_bytes(frame) for name, frame in self.tables().items()}
+        )
+
+    def restore(self, state: bytes) -> None:
+        """Take up what :meth:`snapshot` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If the bytes are of another version.
+        """
+        body = state.removeprefix(_FORMAT)
+        if len(body) == len(state):
+            raise SnapshotError("Expected evidence of version 1, got other bytes")
+        parts = msgspec.msgpack.decode(body, type=dict[str, bytes])
+        self._parts = {name: [pl.read_ipc(io.BytesIO(parts[name]))] for name in _TABLES}
+        self._loose = 0
+
+
+def _annotated(moment: Moment) -> pl.DataFrame:
+    """Put session, level, intent and signals beside the events; repeated and late rows stay out."""
+    bits = np.left_shift(np.int64(1), np.arange(len(SIGNALS), dtype=np.int64))
+    mask = np.where(moment.signals, bits, 0).sum(axis=1)
+    wanted = ["seq", "event", "order", "value", "element", *CONTEXTS, *TOUCHED]
+    return (
+        moment.batch.events.select(pl.col("ts").to_physical(), *wanted)
+        .with_columns(
+            pl.Series("session", moment.rows.session, pl.Int64),
+            pl.Series("intent", moment.intent, pl.Float64),
+            pl.Series("mask", mask, pl.Int64),
+            pl.Series("status", moment.rows.status, pl.Int8),
+            pl.col("event")
+            .cast(pl.String)
+            .replace_strict(_LEVEL_OF, return_dtype=pl.Int8)
+            .alias("level"),
+            pl.col("is_new_visitor").cast(pl.String),
+        )
+        .filter(pl.col("status") <= 1)
+    )
+
+
+def _sessions_of(events: pl.DataFrame) -> pl.DataFrame:
+    ordered = events.sort("session", "ts", "seq", maintain_order=True)
+    reached = [
+        pl.col("ts").filter(pl.col("level") == level).min().alias(f"t{level}")
+        for level in range(1, len(LEVELS))
+    ]
+    return (
+        ordered.group_by("session", maintain_order=True)
+        .agg(
+            pl.col("ts").min().alias("first"),
+            pl.col("ts").max().alias("last"),
+            pl.len().cast(pl.Int64).alias("events"),
+            *reached,
+            *(_first(pl.col(name)) for name in CONTEXTS),
+        )
+        .select(_TABLES["sessions"].names())
+    )
+
+
+def _first(column: pl.Expr) -> pl.Expr:
+    return column.drop_nulls().first()
+
+
+def _touches_of(events: pl.DataFrame) -> pl.DataFrame:
+    frames = [_touch(events, pl.lit(name), pl.col(name)) for name in TOUCHED]
+    for family, names in FAMILIES.items():
+        bits = sum(1 << i for i, signal in enumerate(SIGNALS) if signal.family == family)
+        chance = pl.col("event").cast(pl.String).is_in(names)
+        shown = (pl.col("mask") & bits) != 0
+        picked = events.filter(chance | shown).with_columns(mask=pl.col("mask") & bits)
+        frames.append(_touch(picked, pl.lit("family"), pl.lit(family)))
+    return _merge_touches(pl.concat(frames))
+
+
+def _touch(events: pl.DataFrame, attribute: pl.Expr, value: pl.Expr) -> pl.DataFrame:
+    shown = pl.when(pl.col("mask") != 0).then(pl.col("ts"))
+    return events.select(
+        "session", attribute.alias("attribute"), value.alias("value"),
+        "ts", "intent", "mask", shown.alias("shown"),
+    ).filter(pl.col("value").is_not_null())  # fmt: skip
+
+
+def _orders_of(events: pl.DataFrame) -> pl.DataFrame:
+    bought = events.filter(pl.col("event") == "purchase")
+    return _merge_orders(
+        bought.select(
+            "session", pl.col("order").fill_null("").alias("order"), "ts",
+            pl.col("value").fill_null(0).alias("value"),
+        )
+    )  # fmt: skip
+
+
+def _merge_sessions(frame: pl.DataFrame) -> pl.DataFrame:
+    return (
+        frame.sort("session", "first", maintain_order=True)
+        .group_by("session", maintain_order=True)
+        .agg(
+            pl.col("first").min(),
+            pl.col("last").max(),
+            pl.col("events").sum(),
+            *(pl.col(f"t{level}").min() for level in range(1, len(LEVELS))),
+            *(_first(pl.col(name)) for name in CONTEXTS),
+        )
+    )
+
+
+def _merge_touches(frame: pl.DataFrame) -> pl.DataFrame:
+    return (
+        frame.sort("session", "attribute", "value", "ts", maintain_order=True)
+        .group_by("session", "attribute", "value", maintain_order=True)
+        .agg(
+            pl.col("ts").first(),
+            pl.col("intent").first(),
+            pl.col("mask").bitwise_or(),
+            pl.col("shown").min(),
+        )
+        .sort("session", "ts", "attribute", "value")
+        .group_by("session", maintain_order=True)
+        .head(MAX_TOUCHES_PER_SESSION)
+    )
+
+
+def _merge_orders(frame: pl.DataFrame) -> pl.DataFrame:
+    """Keep one row per order: a receipt viewed again is no second order."""
+    return (
+        frame.sort("session", "order", "ts")
+        .group_by("session", "order", maintain_order=True)
+        .first()
+    )
+
+
+_MERGES: Final = {
+    "sessions": _merge_sessions,
+    "touches": _merge_touches,
+    "orders": _merge_orders,
+}
+_KEYS: Final = {
+    "sessions": ["session"],
+    "touches": ["session", "ts", "attribute", "value"],
+    "orders": ["session", "order"],
+}
+_TABLES: Final = {
+    "sessions": pl.Schema(
+        {"session": pl.Int64(), "first": pl.Int64(), "last": pl.Int64(), "events": pl.Int64()}
+        | {f"t{level}": pl.Int64() for level in range(1, len(LEVELS))}
+        | {name: pl.String() for name in CONTEXTS}
+    ),
+    "touches": pl.Schema(
+        {"session": pl.Int64(), "attribute": pl.String(), "value": pl.String(), "ts": pl.Int64()}
+        | {"intent": pl.Float64(), "mask": pl.Int64(), "shown": pl.Int64()}
+    ),
+    "orders": pl.Schema(
+        {"session": pl.Int64(), "order": pl.String(), "ts": pl.Int64(), "value": pl.Int64()}
+    ),
+}
+
+
+def _to_bytes(frame: pl.DataFrame) -> bytes:
+    body = io.BytesIO()
+    frame.write_ipc(body, compression="zstd")
+    return body.getvalue()

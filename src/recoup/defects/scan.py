@@ -1,0 +1,136 @@
+"""Find when a slice's shoppers went on less than expected: a Bayesian scan over all intervals.
+
+Within a slice each shopper at risk goes on with probability ``level * p``; during a defect with
+``ratio * p``, a smaller one. The level is the slice's own and unknown. Against "no defect" stands
+"a defect in some interval of hours", averaged over levels, ratios and all intervals, so that the
+number of places searched is paid for (Bayes factor). Bernoulli likelihoods are summed by hour and
+divided by an overdispersion, so that shops noisier than coin flips do not raise alarms.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+GRID: Final = np.array([0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.55])
+"""Multiples of the expected probability that are considered."""
+FIRST_LEVEL: Final = 5
+LEVEL_PRIOR: Final = np.log(np.array([0.06, 0.22, 0.44, 0.22, 0.06]))
+"""Log prior of the slice's own level, over ``GRID[FIRST_LEVEL:]``."""
+LEAST_LOSS: Final = 0.2
+"""A defect takes at least this share of those who would have gone on."""
+_MOST: Final = 0.995
+_HUGE: Final = 1e200
+
+
+class Found(NamedTuple):
+    """Log Bayes factor, level and ratio of the best fit, and its hours [start, stop)."""
+
+    log_factor: float
+    level: float
+    ratio: float
+    start: int
+    stop: int
+
+
+@njit(cache=True, nogil=True)
+def scan(
+    hours: NDArray[np.int64],
+    expected: NDArray[np.float64],
+    went_on: NDArray[np.bool_],
+    overdispersion: float,
+) -> Found:
+    """Weigh "a defect in some interval" against "none" for the rows of one slice.
+
+    Parameters
+    ----------
+    hours
+        Hour of each shopper at risk, ascending, from 0: shape (n,).
+    expected
+        P(goes on) without a defect, in (0, 1): shape (n,).
+    went_on
+        Whether they did: shape (n,).
+    overdispersion
+        At least 1; the likelihood is raised to its inverse.
+
+    Examples
+    --------
+    >>> hours = np.repeat(np.arange(100), 10)
+    >>> went_on = np.arange(1000) % 2 == 0
+    >>> went_on[400:600] = False
+    >>> found = scan(hours, np.full(1000, 0.5), went_on, 1.0)
+    >>> found.start, found.stop, bool(found.log_factor > 50)
+    (40, 60, True)
+    """
+    logs, at = _hourly(hours, expected, went_on, overdispersion)
+    levels = GRID.shape[0] - FIRST_LEVEL
+    nothing, something, best = -np.inf, -np.inf, -np.inf
+    found = Found(0.0, 1.0, 1.0, 0, 0)
+    choices = 0
+    for level in range(levels):
+        for ratio in range(FIRST_LEVEL + level):
+            choices += GRID[ratio] <= (1.0 - LEAST_LOSS) * GRID[FIRST_LEVEL + level] + 1e-9
+    for level in range(levels):
+        own = logs[FIRST_LEVEL + level]
+        whole = LEVEL_PRIOR[level] + own.sum()
+        nothing = np.logaddexp(nothing, whole)
+        for ratio in range(FIRST_LEVEL + level):
+            if GRID[ratio] > (1.0 - LEAST_LOSS) * GRID[FIRST_LEVEL + level] + 1e-9:
+                continue
+            weight, top, start, stop = _intervals(logs[ratio] - own)
+            joint = whole - np.log(choices / levels)
+            something = np.logaddexp(something, joint + weight)
+            if joint + top > best:
+                best = joint + top
+                found = Found(
+                    0.0, GRID[FIRST_LEVEL + level], GRID[ratio], at[start], at[stop - 1] + 1
+                )
+    return Found(something - nothing, found.level, found.ratio, found.start, found.stop)
+
+
+@njit(cache=True, nogil=True)
+def _hourly(
+    hours: NDArray[np.int64],
+    expected: NDArray[np.float64],
+    went_on: NDArray[np.bool_],
+    overdispersion: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum the log-likelihood of each multiple over the hours that have rows."""
+    logs = np.zeros((GRID.shape[0], hours.shape[0]))
+    at = np.zeros(hours.shape[0], np.int64)
+    used = -1
+    for row in range(hours.shape[0]):
+        if used < 0 or at[used] != hours[row]:
+            used += 1
+            at[used] = hours[row]
+        for index in range(GRID.shape[0]):
+            chance = min(GRID[index] * expected[row], _MOST)
+            gain = np.log(chance) if went_on[row] else np.log1p(-chance)
+            logs[index, used] += gain / overdispersion
+    return logs[:, : used + 1], at[: used + 1]
+
+
+@njit(cache=True, nogil=True)
+def _intervals(gain: NDArray[np.float64]) -> tuple[float, float, int, int]:
+    """Give the log of the mean over intervals of exp(gain within), and the best interval.
+
+    Half of the prior lies on intervals that last until the end (the defect is open), half on all.
+    """
+    count = gain.shape[0]
+    any_weight = 0.5 / (0.5 * count * (count + 1))
+    open_weight = 0.5 / count
+    total, running = 0.0, 0.0
+    top, start, stop = -np.inf, 0, 1
+    best, begin = 0.0, 0
+    for hour in range(count):
+        running = min((running + 1.0) * np.exp(min(gain[hour], 300.0)), _HUGE)
+        total = min(total + running, _HUGE)
+        if best <= 0.0:
+            best, begin = 0.0, hour
+        best += gain[hour]
+        weight = any_weight + (open_weight if hour == count - 1 else 0.0)
+        if best + np.log(weight) > top:
+            top, start, stop = best + np.log(weight), begin, hour + 1
+    mass = np.log(any_weight * total + open_weight * running)
+    return max(mass, top), top, start, stop
