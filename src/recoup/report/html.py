@@ -276,7 +276,6 @@ def _plots(summary: Summary) -> dict[str, Markup]:
         "intent": (len(summary.intent) > 1, plots.intent),
     }
     return {
-        name: Markup(draw(summary))  # noqa: S704 - our own SVG
+        name: Markup(draw(summary) if some else "")  # noqa: S704 - our own SVG
         for name, (some, draw) in wanted.items()
-        if some
     }
