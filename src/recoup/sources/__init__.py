@@ -6,9 +6,10 @@ from typing import Final
 
 from recoup.errors import SourceError
 from recoup.sources.base import ROWS, Source, SourceBatch, merge_findings
-from recoup.sources.files import LogFile, find_files
+from recoup.sources.files import LogFile, find_files, pick_files
 from recoup.sources.google_merch_store import NAME as SHOP
 from recoup.sources.google_merch_store import GoogleMerchStore, is_shop
+from recoup.sources.inspection import Inspection, inspect_log
 from recoup.sources.mapped import MappedSource
 from recoup.sources.mapping import load_mapping
 from recoup.sources.native import MAPPING, is_native, write_native
@@ -19,8 +20,10 @@ from recoup.sources.tables import Dialect
 __all__ = [
     "FORMATS",
     "ROWS",
+    "Inspection",
     "Source",
     "SourceBatch",
+    "inspect_log",
     "merge_findings",
     "open_source",
     "write_native",
@@ -63,7 +66,8 @@ def open_source(
     if not log.exists():
         raise SourceError(f"Expected a log, got nothing at `{log}`", hint="check the path")
     if mapping is not None:
-        return MappedSource(find_files(log), load_mapping(mapping), now=moment)
+        rules = load_mapping(mapping)
+        return MappedSource(pick_files(find_files(log), rules.files), rules, now=moment)
     if format == SHOP or (format is None and log.is_dir() and is_shop(log)):
         return GoogleMerchStore(log)
     if format not in {None, NATIVE}:

@@ -1,5 +1,6 @@
 """The files of a log: which there are, of what kind, how compressed."""
 
+import fnmatch
 from pathlib import Path
 from typing import Final, Literal
 
@@ -81,6 +82,26 @@ def find_files(path: Path) -> list[LogFile]:
             hint=f"their names should end in {', '.join(KINDS)}, with .gz or .zst where packed",
         )
     return files
+
+
+def pick_files(files: list[LogFile], patterns: list[str]) -> list[LogFile]:
+    """Keep the files whose name fits one of the patterns, or all where there is none.
+
+    Raises
+    ------
+    SourceError
+        If none fits.
+    """
+    if not patterns or len(files) == 1:
+        return files
+    picked = [f for f in files if any(fnmatch.fnmatch(f.label, pattern) for pattern in patterns)]
+    if not picked:
+        raise SourceError(
+            f"Expected files named {', '.join(patterns)}, got "
+            f"{', '.join(file.label for file in files[:10])}",
+            hint="correct `files` in the mapping",
+        )
+    return picked
 
 
 def _hidden(found: Path, root: Path) -> bool:

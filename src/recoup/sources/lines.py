@@ -158,6 +158,7 @@ def zstd_lines(path: Path) -> Iterator[Line]:
         encoding="utf8-lossy",
         schema={"line": pl.String, "rest": pl.String},
         truncate_ragged_lines=True,
+        missing_columns="insert",
     )
     try:
         for batch in scan.collect_batches(maintain_order=True):

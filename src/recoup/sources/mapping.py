@@ -220,6 +220,9 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Item lines; rows to leave out.
     source
         Name of the source, half of the deduplication key.
+    files
+        Which files of a directory to read, by name, or by pattern as a shell takes it; all where
+        it is empty.
     order
         ``arrival``: the rows are in order of time, or nearly so; ``time``: sort them first, in
         memory.
@@ -245,6 +248,7 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     items: Items | None = None
     ignore: list[Ignore] = []
     source: str = "log"
+    files: list[str] = []
     order: Literal["arrival", "time"] = "arrival"
     extra: bool = True
     nulls: tuple[str, ...] = NULLS
