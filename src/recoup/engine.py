@@ -161,7 +161,7 @@ class Engine:
         if self._now_us - self._reviewed_us < self.settings.review_s * MICROS:
             return
         self._reviewed_us = self._now_us
-        self.reviewed = tuple(self.evidence.ranked(self._now_us))
+        self.reviewed = tuple(self.evidence.review(self._now_us))
         self.policy.watch(self.reviewed)
         if self.settings.executes:
             self.policy.adopt(self.learner.beliefs())

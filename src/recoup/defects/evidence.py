@@ -54,6 +54,9 @@ class Evidence:
         self.max_hours = max_hours
         self._parts: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
         self._loose = 0
+        self._taken = 0
+        self._review_at = 2_000
+        self._reviewed: list[Defect] = []
 
     def step(self, moment: Moment) -> int:
         """Fold a batch and give the number of events that were taken in."""
@@ -64,6 +67,7 @@ class Evidence:
         self._parts["touches"].append(_touches_of(events))
         self._parts["orders"].append(_orders_of(events))
         self._loose += events.height
+        self._taken += events.height
         if self._loose >= _COMPACT_ROWS:
             self.tables()
         return events.height
@@ -96,6 +100,17 @@ class Evidence:
         """Rank the defects as of ``now`` (int64 microseconds), and list tracking breaks."""
         return rank(self.tables(), now)
 
+    def review(self, now: int) -> list[Defect]:
+        """Give the defects as of the last ranking, made anew once a quarter more is known.
+
+        Ranking costs time in proportion to what is known; so all reviews together cost about five
+        times the last.
+        """
+        if self._taken >= self._review_at:
+            self._reviewed = self.ranking(now).defects
+            self._review_at = self._taken + max(self._taken // 4, 2_000)
+        return self._reviewed
+
     def ranked(self, now: int) -> list[Defect]:
         """Give the defects as of ``now``, the costliest sure ones first."""
         return self.ranking(now).defects
@@ -106,8 +121,9 @@ class Evidence:
 
     def snapshot(self) -> bytes:
         """Give the tables as versioned bytes."""
+        frames = {name: _to_bytes(frame) for name, frame in self.tables().items()}
         return _FORMAT + msgspec.msgpack.encode(
-            {name: _to_bytes(frame) for name, frame in self.tables().items()}
+            (frames, self._taken, self._review_at, self._reviewed)
         )
 
     def restore(self, state: bytes) -> None:
@@ -121,8 +137,11 @@ class Evidence:
         body = state.removeprefix(_FORMAT)
         if len(body) == len(state):
             raise SnapshotError("Expected evidence of version 1, got other bytes")
-        parts = msgspec.msgpack.decode(body, type=dict[str, bytes])
-        self._parts = {name: [pl.read_ipc(io.BytesIO(parts[name]))] for name in _TABLES}
+        kind = tuple[dict[str, bytes], int, int, list[Defect]]
+        frames, self._taken, self._review_at, self._reviewed = msgspec.msgpack.decode(
+            body, type=kind
+        )
+        self._parts = {name: [pl.read_ipc(io.BytesIO(frames[name]))] for name in _TABLES}
         self._loose = 0
 
 

@@ -1,0 +1,158 @@
+"""What interventions recover, learned from the outcomes of executed decisions alone.
+
+Per (intervention, reason) the share of orders after acting is compared with that after leaving the
+journey alone (``never``, any wait, and the permanent holdout), each outcome weighed by the inverse
+of the probability with which its decision was taken. The difference, over what the defect is
+believed to take, is the recovered share; a normal likelihood updates the catalogue's prior.
+"""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recoup.decisions import NEVER
+from recoup.errors import SnapshotError
+from recoup.events import MICROS
+from recoup.interventions import INTERVENTIONS
+from recoup.policies.version import REASONS, Beliefs, Settings
+
+MAX_WEIGHT: Final = 50.0
+"""Inverse propensities are cut here; with the standard floor of 0.02 nothing is."""
+MAX_PENDING: Final = 1_000_000
+_CONTROL: Final = len(INTERVENTIONS)
+_ARMS: Final = {each.id: index for index, each in enumerate(INTERVENTIONS)}
+_COUNT, _WEIGHT, _SQUARES, _ORDERS, _LOST, _NET, _BOUGHT = range(7)
+_FORMAT: Final = b"recoup.learner/1"
+_LEAST_LOST: Final = 1e-4
+
+
+class Learner:
+    """Sums over matured outcomes, exact and commutative, and the beliefs that follow.
+
+    Weights and orders are summed as int64 micro-units: any order of arrival, and any split over
+    shards, gives the same beliefs. The first outcome of a decision counts; later revisions of its
+    value do not change what was learned. At most a million decisions await their outcome.
+
+    Parameters
+    ----------
+    settings
+        Those of the policy.
+
+    Examples
+    --------
+    >>> Learner().beliefs().version == Beliefs.prior().version
+    True
+    """
+
+    name = "learner"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._prior = Beliefs.prior(self.settings.order_value)
+        self._sums = np.zeros((_CONTROL + 1, len(REASONS), 7), np.int64)
+        self._pending: dict[int, tuple[int, int, int, int]] = {}
+
+    def step(self, decisions: pl.DataFrame, outcomes: pl.DataFrame) -> int:
+        """Fold decisions and matured outcomes; give the number of outcomes learned from."""
+        self._await(decisions.filter("executed"))
+        learned = 0
+        first = outcomes.filter(pl.col("revision") == 0)
+        for decision, net, orders in first.select("decision", "net_value_micros", "orders").rows():
+            known = self._pending.pop(decision, None)
+            if known is not None:
+                self._add(known, net, orders)
+                learned += 1
+        return learned
+
+    def _await(self, decisions: pl.DataFrame) -> None:
+        picked = decisions.select(
+            "id", "action", "reason", "intent", "slice", "propensity", "options", "propensities"
+        )
+        for key, action, reason, intent, group, chance, options, odds in picked.rows():
+            arm = _ARMS.get(action.removeprefix("act:"), _CONTROL)
+            if arm == _CONTROL and group != "holdout":
+                chance = sum(p for o, p in zip(options, odds, strict=True) if _is_control(o))  # noqa: PLW2901
+            weight = round(min(1.0 / chance, MAX_WEIGHT) * MICROS)
+            self._pending[key] = (arm, REASONS.index(reason), weight, round(intent * MICROS))
+        for key in list(self._pending)[: max(len(self._pending) - MAX_PENDING, 0)]:
+            del self._pending[key]
+
+    def _add(self, known: tuple[int, int, int, int], net: int, orders: int) -> None:
+        arm, reason, weight, intent = known
+        lost = round(intent * float(self._prior.loss[reason]))
+        squares = round(weight * weight / MICROS)
+        bought = min(orders, 1)
+        whole = (1, weight, squares, weight * bought, weight * lost // MICROS, net, orders)
+        self._sums[arm, reason] += np.array(whole, np.int64)
+
+    def merge(self, other: "Learner") -> None:
+        """Add what another shard's learner has summed."""
+        self._sums += other._sums  # noqa: SLF001
+
+    def beliefs(self) -> Beliefs:
+        """Give the posterior means, as a version that a policy can adopt."""
+        control = self._sums[_CONTROL]
+        if not control[:, _COUNT].any():
+            return self._prior
+        recovered = self._prior.recovered.copy()
+        for arm, reason in np.argwhere(self._sums[:_CONTROL, :, _COUNT] > 0):
+            mean = _posterior(arm, self._sums[arm, reason], control[reason])
+            recovered[arm, reason] = mean
+        return Beliefs(recovered, self._prior.loss, self._order_value())
+
+    def _order_value(self) -> int:
+        """Mean net value of an order where nothing was done, shrunk to what was assumed."""
+        net, orders = self._sums[_CONTROL, :, _NET].sum(), self._sums[_CONTROL, :, _BOUGHT].sum()
+        assumed = 10
+        return int((net + assumed * self.settings.order_value) // (orders + assumed))
+
+    def snapshot(self) -> bytes:
+        """Give sums and pending decisions as versioned bytes."""
+        pending = sorted(self._pending.items())
+        return _FORMAT + msgspec.msgpack.encode((self._sums.tobytes(), pending))
+
+    def restore(self, state: bytes) -> None:
+        """Take up what :meth:`snapshot` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If the bytes are of another version.
+        """
+        body = state.removeprefix(_FORMAT)
+        if len(body) == len(state):
+            raise SnapshotError("Expected the state of a learner of version 1, got other bytes")
+        kind = tuple[bytes, list[tuple[int, tuple[int, int, int, int]]]]
+        sums, pending = msgspec.msgpack.decode(body, type=kind)
+        self._sums = np.frombuffer(sums, np.int64).reshape(self._sums.shape).copy()
+        self._pending = dict(pending)
+
+
+def _is_control(option: str) -> bool:
+    return option == NEVER or option.startswith("wait:")
+
+
+def _posterior(arm: int, acted: NDArray[np.int64], left: NDArray[np.int64]) -> float:
+    """Give the mean recovered share: a normal update of the catalogue's Beta prior."""
+    each = INTERVENTIONS[arm]
+    prior = each.prior_mean
+    variance = prior * (1 - prior) / (each.prior_wins + each.prior_losses + 1)
+    if not left[_COUNT]:
+        return prior
+    lost = max(acted[_LOST] / acted[_WEIGHT], _LEAST_LOST)
+    rate, noise = _rate(acted)
+    base, base_noise = _rate(left)
+    seen, seen_variance = (rate - base) / lost, (noise + base_noise) / lost**2
+    share = variance / (variance + seen_variance)
+    return float(np.clip(prior + share * (seen - prior), -0.5, 1.0))
+
+
+def _rate(sums: NDArray[np.int64]) -> tuple[float, float]:
+    """Give the weighted share that ordered, with its variance; one order and one miss are added."""
+    effective = float(sums[_WEIGHT]) ** 2 / (float(sums[_SQUARES]) * MICROS)
+    rate = float(sums[_ORDERS]) / float(sums[_WEIGHT])
+    padded = (rate * effective + 1) / (effective + 2)
+    return rate, padded * (1 - padded) / effective
