@@ -22,7 +22,8 @@ from recoup.events import (
     conform,
 )
 from recoup.sources.base import RAW_LIMIT
-from recoup.sources.items import item_lines
+from recoup.sources.grouping import group, line_frame, totals
+from recoup.sources.items import item_lines, lines_kept
 from recoup.sources.mapping import Column, Mapping
 from recoup.sources.tables import Block
 from recoup.sources.values import (
@@ -109,12 +110,17 @@ class Raw:
 
 def convert(block: Block, mapping: Mapping, aliases: Aliases, now: dt.datetime) -> Converted:
     """Turn a block into events, item lines and dead letters; no row vanishes uncounted."""
-    raw = Raw(block, aliases)
+    by = mapping.items.group_by if mapping.items is not None else []
+    grouped = group(block, by) if by else None
+    raw = Raw(block if grouped is None else grouped.events, aliases)
     wanted = ~_ignored(raw, mapping)
     time = _time(raw, mapping, now)
     names, custom, unnamed = _names(raw, mapping)
     wanted &= custom.ne_missing(IGNORE)
     fields, complaints = _fields(raw, mapping, names)
+    if grouped is not None and mapping.items is not None:
+        lines, wrong = line_frame(grouped, mapping.items)
+        names = _total(fields, names, totals(lines, raw.height), mapping)
     reasons = _first_reason(
         [
             (time.reasons, mapping.ts.sources[0]),
@@ -129,7 +135,7 @@ def convert(block: Block, mapping: Mapping, aliases: Aliases, now: dt.datetime) 
         "ts": time.values,
         "source": _filled(fields, "source", _always(mapping.source, raw.height)),
         "id": ids,
-        "seq": _filled(fields, "seq", block.rows),
+        "seq": _filled(fields, "seq", raw.block.rows),
         "event": names,
         "custom_name": _filled(fields, "custom_name", custom).set(names != "custom", None),
     }
@@ -137,7 +143,10 @@ def convert(block: Block, mapping: Mapping, aliases: Aliases, now: dt.datetime) 
         columns["extra"] = _filled(fields, "extra", _extra(raw, mapping, aliases))
     frame = pl.DataFrame([column.alias(name) for name, column in columns.items()])
     events = conform(frame.filter(kept), EVENT_SCHEMA)
-    items, item_complaints = item_lines(raw, mapping, kept)
+    if grouped is None:
+        items, item_complaints = item_lines(raw, mapping, kept)
+    else:
+        items, item_complaints = lines_kept(lines, wrong, by, kept)
     refused = wanted & reasons["reason"].is_not_null()
     dead = [_dead(raw, refused, reasons["reason"], reasons["place"])]
     for place, complaint in (*complaints, *item_complaints):
@@ -155,6 +164,17 @@ def convert(block: Block, mapping: Mapping, aliases: Aliases, now: dt.datetime) 
         int((made & kept).sum()),
         dict(unknown.iter_rows()),
     )
+
+
+def _total(
+    fields: dict[str, pl.Series], names: pl.Series, sums: pl.Series, mapping: Mapping
+) -> pl.Series:
+    """Add the sum of the lines as ``value``; an order with a negative sum is a refund."""
+    if "value" in mapping.columns:
+        return names
+    back = (sums < 0).fill_null(value=False) & (names == "purchase")
+    fields["value"] = sums.abs()
+    return names.cast(pl.String).set(back, "refund").cast(EventName)
 
 
 def _filled(fields: Map[str, pl.Series], field: str, default: pl.Series) -> pl.Series:

@@ -9,7 +9,14 @@ import polars as pl
 
 from recoup.decisions import Finding
 from recoup.errors import SourceError
-from recoup.events import EventBatch, concat_batches
+from recoup.events import (
+    EVENT_SCHEMA,
+    EventBatch,
+    concat_batches,
+    conform,
+    empty_frames,
+    take,
+)
 from recoup.sources.base import SourceBatch, no_dead_letters
 
 MARK: Final = ":"
@@ -89,6 +96,31 @@ def emit(stretches: Iterable[Stretch], after: str | None, rows: int) -> Iterator
         whole = _join(held)
         start = _advance(start, whole)
         yield _source_batch(whole, start)
+
+
+def in_order(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
+    """Sort a whole log by time, in memory: columns without a value take no room."""
+    events, items, dead = [], [], []
+    findings: list[Finding] = []
+    start = 0
+    for stretch in stretches:
+        frame = stretch.batch.events
+        held = [column for column in frame if column.null_count() < frame.height]
+        events.append(pl.DataFrame(held))
+        shifted = (pl.col("event") + start).cast(pl.UInt32)
+        items.append(stretch.batch.items.with_columns(shifted))
+        dead.append(stretch.dead_letters)
+        findings += stretch.findings
+        start += frame.height
+    order = pl.concat(events, how="diagonal") if events else pl.DataFrame()
+    if not start:
+        batch = EventBatch(*empty_frames())
+    else:
+        batch = take(
+            EventBatch(conform(order, EVENT_SCHEMA), pl.concat(items)),
+            order["ts"].arg_sort().to_numpy(),
+        )
+    yield Stretch(batch, pl.concat(dead), tuple(findings))
 
 
 def _behind(stretch: Stretch, done: Place, start: Place) -> tuple[Stretch | None, Place]:

@@ -1,5 +1,6 @@
 """Item lines, from a list in a column or from several columns."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -33,6 +34,18 @@ def item_lines(
     if rule.column is None:
         return pl.DataFrame(schema=ITEM_SCHEMA), []
     return _from_list(raw, rule, rule.column, kept)
+
+
+def lines_kept(
+    lines: pl.DataFrame, wrong: pl.Series, by: Sequence[str], kept: pl.Series
+) -> tuple[pl.DataFrame, list[Complaint]]:
+    """Keep the lines of the events kept, renumbered, and say which events had a bad line."""
+    complaints = pl.Series([None], dtype=pl.String).new_from_index(0, len(kept))
+    complaints = complaints.scatter(wrong, "bad_items") if len(wrong) else complaints
+    places = pl.DataFrame({"event": kept.arg_true(), "to": _numbers(kept)})
+    joined = lines.join(places, on="event", how="inner", maintain_order="left")
+    renumbered = joined.with_columns(event=pl.col("to")).drop("to")
+    return conform(renumbered, ITEM_SCHEMA), [(by[0], complaints)]
 
 
 def _from_columns(raw: "Raw", rule: Items, mapping: Mapping, kept: pl.Series) -> pl.DataFrame:

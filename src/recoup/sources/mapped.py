@@ -11,8 +11,9 @@ from recoup.errors import MappingError
 from recoup.events import EventBatch, empty_frames
 from recoup.sources.base import ROWS, SourceBatch, no_dead_letters
 from recoup.sources.convert import Converted, convert
-from recoup.sources.emit import Stretch, emit
+from recoup.sources.emit import Stretch, emit, in_order
 from recoup.sources.files import LogFile
+from recoup.sources.grouping import whole_groups
 from recoup.sources.mapping import Mapping
 from recoup.sources.native import MAPPING, take_whole
 from recoup.sources.readers import empty_log, read_blocks
@@ -57,8 +58,16 @@ class MappedSource:
         yield from emit(self._stretches(), after, rows)
 
     def _stretches(self) -> Iterator[Stretch]:
+        arrived = self._arrived()
+        return in_order(arrived) if self._mapping.order == "time" else arrived
+
+    def _arrived(self) -> Iterator[Stretch]:
         tally = _Tally()
-        for block in self._blocks():
+        items = self._mapping.items
+        blocks = self._blocks()
+        if items is not None and items.group_by:
+            blocks = whole_groups(blocks, items.group_by)
+        for block in blocks:
             converted = self._convert(block)
             tally.add(converted)
             yield Stretch(EventBatch(converted.events, converted.items), converted.dead_letters)
