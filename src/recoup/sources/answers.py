@@ -140,7 +140,10 @@ def _sessions(census: Census) -> tuple[bool, str]:
 def _segments(census: Census) -> tuple[bool, str]:
     found = [name for name in SEGMENTS if census.fields[name]]
     if not found:
-        return False, "Where a defect sits by device, browser, channel or country: none is recorded."
+        return (
+            False,
+            "Where a defect sits by device, browser, channel or country: none is recorded.",
+        )
     return True, f"Where a defect sits, by {', '.join(found)}."
 
 
@@ -163,7 +166,10 @@ def _promise(census: Census) -> tuple[bool, str]:
 def _identity(census: Census) -> tuple[bool, str]:
     total = sum(census.events.values())
     if len(census.visitors) >= ALONE * total:
-        return False, "Journeys: nearly every event has a visitor of its own, so nothing joins them."
+        return (
+            False,
+            "Journeys: nearly every event has a visitor of its own, so nothing joins them.",
+        )
     per = total / max(1, len(census.visitors))
     return True, f"Journeys: {per:.1f} events a visitor on average."
 
@@ -196,4 +202,3 @@ def _refunds(census: Census) -> tuple[bool, str]:
     if not count:
         return False, "Refunds and returns: none is recorded."
     return True, f"Refunds and returns: {count:,} are recorded."
-

@@ -38,8 +38,6 @@ from recoup.sources.values import (
 )
 
 IGNORE: Final = "ignore"
-Aliases = Map[str, Sequence[str]]
-"""Raw column -> the columns that took its place."""
 
 
 class Converted(msgspec.Struct, frozen=True):
@@ -49,12 +47,12 @@ class Converted(msgspec.Struct, frozen=True):
     ----------
     events, items, dead_letters
         As in a ``SourceBatch``.
+    block
+        The rows that could become events: of an order log the first of each order.
     ts
-        Moment of every row of the block, null where unknown.
+        Moment of each of these rows, null where unknown.
     names
-        Event name of every row, as ``EventName``.
-    kept
-        Which rows became events.
+        Event name of each, as ``EventName``.
     ignored, made_ids
         Rows left out on purpose; events whose id had to be made.
     unknown
@@ -64,20 +62,19 @@ class Converted(msgspec.Struct, frozen=True):
     events: pl.DataFrame
     items: pl.DataFrame
     dead_letters: pl.DataFrame
+    block: Block
     ts: pl.Series
     names: pl.Series
-    kept: pl.Series
     ignored: int
     made_ids: int
     unknown: dict[str, int]
 
 
 class Raw:
-    """Raw columns of a block, with the columns that took another's place."""
+    """Raw columns of a block."""
 
-    def __init__(self, block: Block, aliases: Aliases) -> None:
+    def __init__(self, block: Block) -> None:
         self.block = block
-        self._aliases = aliases
 
     @property
     def height(self) -> int:
@@ -86,18 +83,9 @@ class Raw:
 
     def get(self, name: str) -> pl.Series:
         """Give a column; one that the block lacks is all null."""
-        frame = self.block.frame
-        found = [
-            frame[each] for each in (name, *self._aliases.get(name, ())) if each in frame.columns
-        ]
-        if not found:
-            return pl.Series(name, [None], dtype=pl.String).new_from_index(0, self.height)
-        first, *others = found
-        for other in others:
-            if other.dtype != first.dtype:
-                first, other = as_text(first), as_text(other)  # noqa: PLW2901
-            first = first.fill_null(other)
-        return first
+        if name in self.block.frame.columns:
+            return self.block.frame[name]
+        return pl.Series(name, [None], dtype=pl.String).new_from_index(0, self.height)
 
     def text(self, names: Sequence[str], nulls: Sequence[str], joint: str = "-") -> pl.Series:
         """Give columns as text, joined; null where any of them is."""
@@ -108,11 +96,11 @@ class Raw:
         return frame.select(pl.concat_str(pl.all(), separator=joint)).to_series()
 
 
-def convert(block: Block, mapping: Mapping, aliases: Aliases, now: dt.datetime) -> Converted:
+def convert(block: Block, mapping: Mapping, now: dt.datetime) -> Converted:
     """Turn a block into events, item lines and dead letters; no row vanishes uncounted."""
     by = mapping.items.group_by if mapping.items is not None else []
     grouped = group(block, by) if by else None
-    raw = Raw(block if grouped is None else grouped.events, aliases)
+    raw = Raw(block if grouped is None else grouped.events)
     wanted = ~_ignored(raw, mapping)
     time = _time(raw, mapping, now)
     names, custom, unnamed = _names(raw, mapping)
@@ -140,7 +128,7 @@ def convert(block: Block, mapping: Mapping, aliases: Aliases, now: dt.datetime) 
         "custom_name": _filled(fields, "custom_name", custom).set(names != "custom", None),
     }
     if mapping.extra:
-        columns["extra"] = _filled(fields, "extra", _extra(raw, mapping, aliases))
+        columns["extra"] = _filled(fields, "extra", _extra(raw, mapping))
     frame = pl.DataFrame([column.alias(name) for name, column in columns.items()])
     events = conform(frame.filter(kept), EVENT_SCHEMA)
     if grouped is None:
@@ -157,9 +145,9 @@ def convert(block: Block, mapping: Mapping, aliases: Aliases, now: dt.datetime) 
         events,
         items,
         pl.concat([block.dead_letters, *dead]),
+        raw.block,
         time.values,
         names,
-        kept,
         int((~wanted).sum()),
         int((made & kept).sum()),
         dict(unknown.iter_rows()),
@@ -337,9 +325,9 @@ def _ids(raw: Raw, given: pl.Series | None, mapping: Mapping) -> tuple[pl.Series
     return given.scatter(places, made), missing
 
 
-def _extra(raw: Raw, mapping: Mapping, aliases: Aliases) -> pl.Series:
+def _extra(raw: Raw, mapping: Mapping) -> pl.Series:
     """Keep the columns that nothing reads as one JSON object, without nulls."""
-    used = read_columns(mapping) | {name for names in aliases.values() for name in names}
+    used = read_columns(mapping)
     frame = raw.block.frame
     parts = []
     for name in frame.columns:
@@ -363,7 +351,7 @@ def _json_field(name: str, column: pl.Series) -> pl.Series:
     """Give `"name":value` for each value, null where there is none."""
     encoded = pl.DataFrame({name: column}).to_struct().struct.json_encode()
     text = encoded.str.strip_prefix("{").str.strip_suffix("}")
-    empty = column.is_null() | (column.is_nan() if column.dtype.is_float() else False)  # noqa: FBT003
+    empty = column.is_null() | (column.is_nan() if column.dtype.is_float() else False)
     return text.set(empty, None).alias(name)
 
 

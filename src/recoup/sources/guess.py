@@ -14,7 +14,15 @@ from recoup.sources.convert import Raw
 from recoup.sources.mapping import Column, Items, Mapping, Names, Time
 from recoup.sources.synonyms import event_of, field_of, snake
 from recoup.sources.tables import Block
-from recoup.sources.values import as_text, read_count, read_flag, read_money, read_real, read_text, read_time
+from recoup.sources.values import (
+    as_text,
+    read_count,
+    read_flag,
+    read_money,
+    read_real,
+    read_text,
+    read_time,
+)
 
 SURE: Final = 0.8
 MAX_EVENT_NAMES: Final = 200
@@ -72,7 +80,7 @@ def guess_mapping(sample: Block, *, now: dt.datetime, source: str) -> Guess:
     SourceError
         If no column can be the moment of an event, or none tells visitors apart.
     """
-    raw = Raw(sample, {})
+    raw = Raw(sample)
     notes: dict[str, str] = {}
     ranked = _ranked(sample.frame)
     ts, moments = _guess_time(raw, ranked, now, notes)
@@ -221,19 +229,21 @@ def _guess_names(text: pl.Series, notes: dict[str, str]) -> dict[str, str]:
     names = {word: event for word in words if (event := event_of(word)) not in {None, word}}
     strange = [word for word in words if event_of(word) is None]
     if strange:
-        notes["event"] = (
-            "not understood, so kept as `custom` events: " + ", ".join(strange[:20])
-        )
+        notes["event"] = "not understood, so kept as `custom` events: " + ", ".join(strange[:20])
     return {word: event for word, event in names.items() if event is not None}
 
 
 def _guess_items(raw: Raw, columns: dict[str, Column], event: Names) -> Items | None:
     frame = raw.block.frame
-    lists = [n for n, d in frame.schema.items() if d.is_nested() and snake(n.rsplit(".", 1)[-1]) in LISTS]
+    lists = [
+        n for n, d in frame.schema.items() if d.is_nested() and snake(n.rsplit(".", 1)[-1]) in LISTS
+    ]
     lists += [n for n in frame.columns if snake(n) in LISTS and n not in lists]
     if lists:
         return Items(column=lists[0])
-    numbered = [n for n in frame.columns if NUMBERED.search(snake(n)) and frame[n].null_count() < raw.height]
+    numbered = [
+        n for n in frame.columns if NUMBERED.search(snake(n)) and frame[n].null_count() < raw.height
+    ]
     if len(numbered) > 1:
         return Items(columns=numbered)
     order = columns.get("order")

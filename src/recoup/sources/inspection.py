@@ -20,8 +20,8 @@ from recoup.sources.mapped import MappedSource
 from recoup.sources.mapping import parse_mapping
 from recoup.sources.native import MAPPING, is_native
 from recoup.sources.readers import empty_log, read_blocks
-from recoup.sources.tables import Block, Dialect
 from recoup.sources.synonyms import field_of
+from recoup.sources.tables import Block, Dialect
 from recoup.sources.toml import render
 
 MAX_EVENTS: Final = 1_000_000
@@ -66,7 +66,9 @@ def inspect_log(path: str | Path, *, now: dt.datetime | None = None) -> Inspecti
     if not log.exists():
         raise SourceError(f"Expected a log, got nothing at `{log}`", hint="check the path")
     if log.is_dir() and is_shop(log):
-        return _judged(GoogleMerchStore(log), f"# A log of the format `{SHOP}`: no mapping needed.\n", [])
+        return _judged(
+            GoogleMerchStore(log), f"# A log of the format `{SHOP}`: no mapping needed.\n", []
+        )
     files = find_files(log)
     chosen, sample, dialect, left = _choose(files)
     if is_native(sample.frame.columns):

@@ -1,23 +1,23 @@
 """Any table, read through a mapping."""
 
 import datetime as dt
-from collections import Counter
 from collections.abc import Iterator
 
 import polars as pl
 
-from recoup.decisions import Finding
-from recoup.errors import MappingError
+from recoup.errors import MappingError, SourceError
 from recoup.events import EventBatch, empty_frames
 from recoup.sources.base import ROWS, SourceBatch, no_dead_letters
-from recoup.sources.convert import Converted, convert
+from recoup.sources.convert import Converted, convert, read_columns
 from recoup.sources.emit import Stretch, emit, in_order
 from recoup.sources.files import LogFile
+from recoup.sources.follow import Followed, Follower, Renamed
 from recoup.sources.grouping import whole_groups
 from recoup.sources.mapping import Mapping
-from recoup.sources.native import MAPPING, take_whole
+from recoup.sources.native import MAPPING, NEEDED, take_whole
 from recoup.sources.readers import empty_log, read_blocks
-from recoup.sources.tables import Block, Dialect
+from recoup.sources.tables import Block, Dialect, dead_frame, dead_letter
+from recoup.sources.tally import Tally
 
 
 class MappedSource:
@@ -48,44 +48,71 @@ class MappedSource:
             return None
         try:
             return sum(
-                pl.scan_parquet(file.path).select(pl.len()).collect().item() for file in self._files
+                int(pl.scan_parquet(file.path).select(pl.len()).collect().item())
+                for file in self._files
             )
         except (pl.exceptions.PolarsError, OSError):
             return None
 
     def batches(self, after: str | None = None, *, rows: int = ROWS) -> Iterator[SourceBatch]:
         """Read on behind a position, or from the start."""
-        yield from emit(self._stretches(), after, rows)
-
-    def _stretches(self) -> Iterator[Stretch]:
         arrived = self._arrived()
-        return in_order(arrived) if self._mapping.order == "time" else arrived
+        yield from emit(
+            in_order(arrived) if self._mapping.order == "time" else arrived, after, rows
+        )
 
     def _arrived(self) -> Iterator[Stretch]:
-        tally = _Tally()
-        items = self._mapping.items
-        blocks = self._blocks()
-        if items is not None and items.group_by:
-            blocks = whole_groups(blocks, items.group_by)
-        for block in blocks:
+        tally = Tally(self._mapping)
+        changes: list[tuple[Renamed, int]] = []
+        for block in self._whole(self._named(changes)):
             converted = self._convert(block)
-            tally.add(converted)
-            yield Stretch(EventBatch(converted.events, converted.items), converted.dead_letters)
+            findings = tally.add(converted, tuple(changes))
+            changes.clear()
+            batch = EventBatch(converted.events, converted.items)
+            yield Stretch(batch, converted.dead_letters, findings)
         yield Stretch(EventBatch(*empty_frames()), no_dead_letters(), tally.findings())
+
+    def _whole(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        items = self._mapping.items
+        if items is None or not items.group_by:
+            return blocks
+        return whole_groups(blocks, items.group_by)
 
     def _convert(self, block: Block) -> Converted:
         whole = take_whole(block, self._now) if self._mapping is MAPPING else None
-        return whole or convert(block, self._mapping, {}, self._now)
+        return whole or convert(block, self._mapping, self._now)
+
+    def _named(self, changes: list[tuple[Renamed, int]]) -> Iterator[Block]:
+        """Give blocks under the mapping's names, and note the changes that begin in them."""
+        checked = False
+        for followed in self._followed():
+            block = followed.block
+            if not checked and block.frame.height:
+                self._check(block)
+                checked = True
+            changes += [(change, int(block.rows[change.row])) for change in followed.renamed]
+            yield block
+
+    def _followed(self) -> Iterator[Followed]:
+        if not self._mapping.follow_renames:
+            return (Followed(block, ()) for block in self._blocks())
+        wanted = read_columns(self._mapping)
+        sought = NEEDED if self._mapping is MAPPING else wanted
+        return Follower(wanted, by_name=sought).follow(self._blocks())
 
     def _blocks(self) -> Iterator[Block]:
         dialect = Dialect(self._mapping.delimiter, self._mapping.header, self._mapping.encoding)
         seen = False
         for file in self._files:
-            for block in read_blocks(file, dialect):
-                if not seen and block.frame.height:
-                    self._check(block)
-                    seen = True
-                yield block
+            try:
+                for block in read_blocks(file, dialect):
+                    seen = seen or block.frame.height > 0
+                    yield block
+            except SourceError as error:
+                if len(self._files) == 1:
+                    raise
+                dead = dead_letter(file.label, "unreadable_file", error.message, "")
+                yield Block(file.label, pl.DataFrame(), NO_ROWS, dead_frame([dead]))
         if not seen:
             raise empty_log(self._files)
 
@@ -100,18 +127,4 @@ class MappedSource:
             )
 
 
-class _Tally:
-    """What is counted over the whole log."""
-
-    def __init__(self) -> None:
-        self._unknown: Counter[str] = Counter()
-        self._ignored = self._made = self._events = 0
-
-    def add(self, converted: Converted) -> None:
-        self._unknown.update(converted.unknown)
-        self._ignored += converted.ignored
-        self._made += converted.made_ids
-        self._events += converted.events.height
-
-    def findings(self) -> tuple[Finding, ...]:
-        return ()
+NO_ROWS = pl.Series([], dtype=pl.Int64)

@@ -63,10 +63,8 @@ def take_whole(block: Block, now: dt.datetime) -> Converted | None:
     if not _sound(events, now):
         return None
     names = events["event"]
-    everything = pl.repeat(True, events.height, dtype=pl.Boolean, eager=True)  # noqa: FBT003
-    return Converted(
-        events, _lines(frame), block.dead_letters, events["ts"], names, everything, 0, 0, {}
-    )
+    lines = _lines(frame)
+    return Converted(events, lines, block.dead_letters, block, events["ts"], names, 0, 0, {})
 
 
 def _sound(events: pl.DataFrame, now: dt.datetime) -> bool:
