@@ -70,7 +70,7 @@ def design(sessions: pl.DataFrame, contexts: Sequence[str], at: NDArray[np.int64
 
 
 def _common_values(column: pl.Series) -> tuple[NDArray[np.int64], int]:
-    """Number the values that are common enough for a coefficient: codes (n,), and how many."""
+    """Give numbers to the values that are common enough for a coefficient: codes (n,), and how many."""
     filled = column.cast(pl.String).fill_null("")
     counts = filled.value_counts(sort=False).sort("count", column.name, descending=[True, False])
     common = counts.filter(pl.col("count") >= _LEAST_ROWS)[column.name].head(_MOST_VALUES)
