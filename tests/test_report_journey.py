@@ -129,7 +129,8 @@ def test_the_tally_is_the_brute_force_for_any_order_and_batches(
 ) -> None:
     events = _distinct(drawn)
     sessions = _true_sessions(events)
-    found = _tallied(_served(sessions, seed), size).result()
+    tally = _tallied(_served(sessions, seed), size)
+    found, totals = tally.result(), tally.totals()
 
     furthest = [max(event.stage for event in session) for session in sessions]
     reached = [sum(stage >= k for stage in furthest) for k in range(len(STAGES))]
@@ -141,6 +142,9 @@ def test_the_tally_is_the_brute_force_for_any_order_and_batches(
     orders = {event.order or f"event {event.second}": event for event in reversed(bought)}
     assert found.orders == len(orders)
     assert found.revenue == pytest.approx(sum(e.value for e in orders.values()) / MICROS)
+
+    assert (totals.sessions, totals.orders) == (found.sessions, found.orders)
+    assert (totals.revenue, totals.currency) == (found.revenue, found.currency)
 
     devices = Counter(
         next((event.device for event in session if event.device), "(unknown)")

@@ -17,6 +17,7 @@ from recoup.report import (
     Journeys,
     Made,
     Period,
+    ending,
     summarise,
     summary_panel,
 )
@@ -133,6 +134,15 @@ def test_no_console_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_share_done_stays_between_nothing_and_all() -> None:
     assert [_state(share).done for share in (-1.0, 0.25, 7.0)] == [0.0, 0.25, 1.0]
     assert _state(0.0, end=BEGIN).done == 1.0
+
+
+def test_the_ending_tells_what_was_found_and_earned() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=120)
+    console.print(ending([DEFECT], Lift(Interval(2, 1, 3), Interval(20, 10, 30), 10, 5), "EUR"))
+    console.print(ending([], None, None))
+    for part in ("Payment declined", "€20", "between €10 and €30", "No defect stands out."):
+        assert part in out.getvalue()
 
 
 def test_the_summary_says_what_the_report_says() -> None:

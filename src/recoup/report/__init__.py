@@ -13,10 +13,11 @@ from recoup.report.summary import (
     Period,
     Segment,
     Summary,
+    Totals,
     summarise,
     to_json,
 )
-from recoup.report.terminal import DemoState, DemoView, Made, summary_panel
+from recoup.report.terminal import DemoState, DemoView, Made, ending, summary_panel
 
 __all__ = [
     "Day",
@@ -34,6 +35,8 @@ __all__ = [
     "SessionTally",
     "Steps",
     "Summary",
+    "Totals",
+    "ending",
     "render_html",
     "summarise",
     "summary_panel",

@@ -17,6 +17,7 @@ from recoup.report.summary import (
     Journeys,
     Period,
     Segment,
+    Totals,
 )
 
 SEGMENT_LIMIT: Final = 12
@@ -53,19 +54,16 @@ def tell_journeys(
     sessions = _sessions(joined)
     if sessions.is_empty():
         return Journeys()
-    orders = orders.join(joined.select("session", "of").unique(), on="session")
-    currency = _main_currency(orders)
-    ours = pl.col("currency").is_null() | pl.col("currency").eq_missing(currency)
-    revenue = pl.when(ours).then(pl.col("value").cast(pl.Int128)).otherwise(0)
-    priced = orders.with_columns(ours=ours, revenue=revenue)
+    priced = _price(orders).join(joined.select("session", "of").unique(), on="session")
+    totals = _totals(sessions.height, priced)
     return Journeys(
         visitors=sessions["visitor"].n_unique(),
-        sessions=sessions.height,
+        sessions=totals.sessions,
         period=_period(sessions),
-        orders=orders.height,
-        revenue=int(priced["revenue"].sum()) / MICROS,
-        currency=currency,
-        other_currency_orders=orders.height - int(priced["ours"].sum()),
+        orders=totals.orders,
+        revenue=totals.revenue,
+        currency=totals.currency,
+        other_currency_orders=totals.other_currency_orders,
         funnel=_funnel(np.bincount(sessions["stage"].to_numpy(), minlength=len(STAGES))),
         segments={name: _split(sessions, priced, name, limit) for name in SEGMENTS},
         daily=_daily(sessions, priced),
@@ -73,8 +71,37 @@ def tell_journeys(
     )
 
 
+def tell_totals(rows: pl.DataFrame, orders: pl.DataFrame, *, gap_us: int) -> Totals:
+    """Tell the totals of :func:`tell_journeys` alone."""
+    return _totals(int(_runs(rows, gap_us)["begins"].sum()), _price(orders))
+
+
+def _totals(sessions: int, priced: pl.DataFrame) -> Totals:
+    return Totals(
+        sessions=sessions,
+        orders=priced.height,
+        revenue=int(priced["revenue"].sum()) / MICROS,
+        currency=_main_currency(priced),
+        other_currency_orders=priced.height - int(priced["ours"].sum()),
+    )
+
+
+def _price(orders: pl.DataFrame) -> pl.DataFrame:
+    """Add whether an order is in the main currency, and its revenue there; sums need 128 bits."""
+    ours = pl.col("currency").is_null() | pl.col("currency").eq_missing(_main_currency(orders))
+    revenue = pl.when(ours).then(pl.col("value").cast(pl.Int128)).otherwise(0)
+    return orders.with_columns(ours=ours, revenue=revenue)
+
+
 def _join_late(rows: pl.DataFrame, gap_us: int) -> pl.DataFrame:
     """Add ``of``: the session that each row belongs to, once late events have closed gaps."""
+    runs = _runs(rows, gap_us).select("session", run=pl.col("begins").cum_sum())
+    of = runs.select("session", of=pl.col("session").first().over("run"))
+    return rows.join(of, on="session")
+
+
+def _runs(rows: pl.DataFrame, gap_us: int) -> pl.DataFrame:
+    """Give the session keys in order of visitor and time, and whether a session begins at each."""
     whole = (
         rows.group_by("session")
         .agg(
@@ -88,9 +115,7 @@ def _join_late(rows: pl.DataFrame, gap_us: int) -> pl.DataFrame:
     silence = pl.col("start") - pl.col("end").cum_max().shift(1).over("visitor")
     both_named = pl.col("named") & pl.col("named").shift(1, fill_value=False)
     begins = ((silence > gap_us) | both_named).fill_null(value=True)
-    runs = whole.select("session", run=begins.cum_sum())
-    of = runs.select("session", of=pl.col("session").first().over("run"))
-    return rows.join(of, on="session")
+    return whole.select("session", begins=begins)
 
 
 def _sessions(joined: pl.DataFrame) -> pl.DataFrame:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
 from recoup.events import CODE, MICROS, event_keys, hash_column
-from recoup.report.funnel import BOUGHT, SEGMENT_LIMIT, tell_journeys
-from recoup.report.summary import SEGMENTS, Journeys
+from recoup.report.funnel import BOUGHT, SEGMENT_LIMIT, tell_journeys, tell_totals
+from recoup.report.summary import SEGMENTS, Journeys, Totals
 
 VERSION: Final = 1
 MAGIC: Final = b"recoup.report.journeys"
@@ -101,6 +101,12 @@ class SessionTally:
         self._fold()
         rows, orders, scored = (runs.whole() for runs in self._state())
         return tell_journeys(rows, orders, scored, gap_us=self._gap_us, limit=segment_limit)
+
+    def totals(self) -> Totals:
+        """Give the totals of :meth:`result` alone: quick enough to look at while a run goes on."""
+        self._fold()
+        rows, orders, _ = (runs.whole() for runs in self._state())
+        return tell_totals(rows, orders, gap_us=self._gap_us)
 
     def snapshot(self) -> bytes:
         """Give the whole state as versioned bytes."""

@@ -117,6 +117,16 @@ class Period(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"
         return (self.until - self.since).total_seconds() / 3600
 
 
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Sessions, distinct orders, and their revenue; see :class:`Journeys` for each."""
+
+    sessions: int = 0
+    orders: int = 0
+    revenue: float = 0.0
+    currency: str | None = None
+    other_currency_orders: int = 0
+
+
 class Journeys(msgspec.Struct, frozen=True, kw_only=True):
     """Who came, how far they got and what they bought: what :class:`SessionTally` gives.
 

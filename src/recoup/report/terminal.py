@@ -161,10 +161,12 @@ class DemoView:
 
 def demo_screen(state: DemoState, *, title: str) -> RenderableType:
     """Lay out one moment of the demo."""
+    money = _saved(state.saved, state.currency)
+    spaced: list[RenderableType] = []
+    for part in (_clock(state), _defects(state), _decisions(state), money):
+        spaced += [part, Text()]
     return Panel(
-        Group(
-            _clock(state), Text(), _defects(state), Text(), _decisions(state), Text(), _money(state)
-        ),
+        Group(*spaced[:-1]),
         title=Text(title, style="bold"),
         title_align="left",
         border_style="dim",
@@ -195,6 +197,20 @@ def summary_panel(summary: Summary) -> RenderableType:
     return Panel(
         Group(*parts),
         title=Text(summary.source, style="bold"),
+        title_align="left",
+        border_style="dim",
+        padding=(1, 2),
+    )
+
+
+def ending(defects: Sequence[Defect], saved: Lift | None, currency: str | None) -> RenderableType:
+    """Lay out how the demo ended: the ranked defects, and what acting earned."""
+    found: RenderableType = Text("No defect stands out.")
+    if defects:
+        found = _Ranking(defects, story.HOUR, currency)
+    return Panel(
+        Group(found, Text(), _saved(saved, currency)),
+        title=Text("What was found, and what it earned", style="bold"),
         title_align="left",
         border_style="dim",
         padding=(1, 2),
@@ -307,15 +323,15 @@ def _action(made: Made) -> str:
     return (name or words.action_words(made.action)) + (" (by chance)" * (made.slice == "random"))
 
 
-def _money(state: DemoState) -> RenderableType:
-    if state.saved is None:
+def _saved(saved: Lift | None, currency: str | None) -> RenderableType:
+    if saved is None:
         return Text("Saved: not measurable yet; the holdout is too small.", style="dim")
-    total = state.saved.total
+    total = saved.total
     style = "green" if total.low > 0 else "red" if total.high < 0 else "yellow"
     return Text.assemble(
         ("Saved against the holdout: ", ""),
-        (words.money(total.value, state.currency), f"bold {style}"),
-        (f"  (between {words.between_money(total, state.currency, 'and')}; ", "dim"),
-        (f"{words.count(state.saved.treated)} visitors against ", "dim"),
-        (f"{words.count(state.saved.holdout)} never helped)", "dim"),
+        (words.money(total.value, currency), f"bold {style}"),
+        (f"  (between {words.between_money(total, currency, 'and')}; ", "dim"),
+        (f"{words.count(saved.treated)} visitors against ", "dim"),
+        (f"{words.count(saved.holdout)} never helped)", "dim"),
     )
