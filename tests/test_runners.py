@@ -2,6 +2,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -12,7 +13,6 @@ from recoup.events import DEAD_LETTER_SCHEMA, EventBatch, concat_batches, empty_
 from recoup.intake import Intake
 from recoup.runners import LocalRunner, Totals
 from recoup.runners.local import BATCH_SCHEMA, FINDING_SCHEMA, STAGE
-from recoup.sources.base import Source
 from recoup.stores import MemoryJournal, SqliteJournal
 from recoup.stores.memory import MemoryTransaction
 from recoup.testing import CountingHost, ListArrival, ListFeed, random_batch
@@ -145,6 +145,49 @@ def test_a_part_that_is_gone_is_dropped_from_the_snapshot() -> None:
     assert [part for part in parts if part.startswith("host/")] == ["host/only"]
 
 
+class Journaling(CountingHost):
+    """An incremental host: each snapshot adds what came since, and every third starts anew."""
+
+    class Changes(msgspec.Struct):
+        saved: dict[str, bytes]
+        dropped: tuple[str, ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def changes(self) -> "Journaling.Changes":
+        self.calls += 1
+        state = msgspec.msgpack.encode((self.calls, super().snapshot()))
+        dropped = (
+            tuple(f"{n}" for n in range(self.calls - 3, self.calls)) if self.calls % 3 == 0 else ()
+        )
+        return self.Changes({f"{self.calls}": state}, tuple(n for n in dropped if n != "0"))
+
+    def restore(self, parts: Mapping[str, bytes], /) -> None:
+        states = [
+            msgspec.msgpack.decode(s, type=tuple[int, dict[str, bytes]]) for s in parts.values()
+        ]
+        self.calls, latest = max(states, key=lambda state: state[0])
+        super().restore(latest)
+
+
+def test_an_incremental_host_is_asked_for_its_changes_only() -> None:
+    whole, last = MemoryJournal(), Journaling()
+    run(whole, last, BATCHES, every=2)
+    names = {part for part in whole.load_state(STAGE)[1] if part.startswith("host/")}
+    assert names == {"host/6"}
+    journal = MemoryJournal()
+    for _ in BATCHES:
+        runner = LocalRunner(
+            Journaling(), journal, ListFeed(BATCHES), intake=intake(), snapshot_batches=2
+        )
+        next(runner.stream())
+    run(journal, Journaling(), BATCHES, every=2)
+    assert journalled(journal) == journalled(whole)
+    assert journal.load_state(STAGE) == whole.load_state(STAGE)
+
+
 def test_a_journal_that_fails_ends_the_runner_and_a_new_one_goes_on(tmp_path: Path) -> None:
     whole = MemoryJournal()
     run(whole, CountingHost(), BATCHES)
@@ -199,7 +242,7 @@ def test_snapshots_come_at_least_after_every_batch() -> None:
         LocalRunner(CountingHost(), MemoryJournal(), ListFeed([]), snapshot_batches=0)
 
 
-def test_a_source_is_a_feed() -> None:
+def test_a_source_with_the_shape_of_ours_is_a_feed() -> None:
     class Log:
         name = "log"
 
@@ -210,7 +253,6 @@ def test_a_source_is_a_feed() -> None:
         def size_hint(self) -> int | None:
             return None
 
-    assert isinstance(Log(), Source)
     assert LocalRunner(CountingHost(), MemoryJournal(), Log()).run().batches == 12
 
 

@@ -8,8 +8,8 @@ of a run that was never killed.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 import polars as pl
@@ -103,6 +103,32 @@ class Host(Protocol):
 
     def restore(self, parts: Mapping[str, bytes], /) -> None:
         """Take up the state that :meth:`snapshot` gave."""
+        ...
+
+
+class Changes(Protocol):
+    """What changed in a host since it was last asked."""
+
+    @property
+    def saved(self) -> Mapping[str, bytes]:
+        """The parts that are new or changed."""
+        ...
+
+    @property
+    def dropped(self) -> Collection[str]:
+        """Names of parts that are no longer needed."""
+        ...
+
+
+@runtime_checkable
+class IncrementalHost(Protocol):
+    """A host that need not write its whole state to take a snapshot; the runner asks it instead.
+
+    ``restore`` then takes the parts of all calls that were not dropped since.
+    """
+
+    def changes(self) -> Changes:
+        """Give what changed since the last call, or since the restore."""
         ...
 
 
@@ -258,19 +284,29 @@ class LocalRunner:
 
     def _save(self, transaction: Transaction) -> None:
         """Write the parts of the snapshot that changed since the last one."""
-        parts = {
-            "totals": msgspec.msgpack.encode(self.totals),
-            **{f"intake/{name}": state for name, state in self._intake.parts().items()},
-            **{f"host/{name}": state for name, state in self._host.snapshot().items()},
-        }
-        digests = {part: xxhash.xxh3_128_digest(state) for part, state in parts.items()}
+        parts, gone = self._changes()
         for part, state in parts.items():
-            if self._saved.get(part) != digests[part]:
+            digest = xxhash.xxh3_128_digest(state)
+            if self._saved.get(part) != digest:
                 transaction.save_state(STAGE, part, state)
-        for part in self._saved.keys() - parts.keys():
+                self._saved[part] = digest
+        for part in sorted(gone):
             transaction.drop_state(STAGE, part)
-        self._saved = digests
+            del self._saved[part]
         self._pending = 0
+
+    def _changes(self) -> tuple[dict[str, bytes], set[str]]:
+        """Give the parts that may have changed, and the names of those that are gone."""
+        parts = _prefixed("intake/", self._intake.parts())
+        parts["totals"] = msgspec.msgpack.encode(self.totals)
+        known = set(self._saved)
+        if isinstance(self._host, IncrementalHost):
+            changes = self._host.changes()
+            dropped = {f"host/{name}" for name in changes.dropped}
+            known = {part for part in known if not part.startswith("host/") or part in dropped}
+            return parts | _prefixed("host/", changes.saved), known - parts.keys()
+        parts |= _prefixed("host/", self._host.snapshot())
+        return parts, known - parts.keys()
 
     def _recover(self) -> None:
         """Restore the last snapshot, and fold the journal's tail again."""
@@ -326,6 +362,10 @@ class LocalRunner:
         )
         columns = zip(BATCH_SCHEMA.items(), row, strict=True)
         return pl.DataFrame([pl.Series(name, [value], dtype) for (name, dtype), value in columns])
+
+
+def _prefixed(prefix: str, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {prefix + name: state for name, state in parts.items()}
 
 
 def _under(prefix: str, parts: Mapping[str, bytes]) -> dict[str, bytes]:
