@@ -2,11 +2,8 @@
 
 import math
 
-import numpy as np
-from numba import njit
-from numpy.typing import NDArray
-
-from recoup.features.memory import BLANK, Words
+from recoup.features.fold import Fold
+from recoup.features.memory import BLANK
 from recoup.features.plan import (
     FIRST,
     HEADS_AT,
@@ -24,62 +21,51 @@ from recoup.features.plan import (
     STATE,
     TS,
 )
+from recoup.features.pointers import Reals, Words, compiled
 
-Matrix = NDArray[np.float64]
-
-
-@njit(cache=True, nogil=True)
+@compiled
 def emit(
-    memory: Words,
-    reals: NDArray[np.float64],
-    plan: Words,
-    units: NDArray[np.float64],
-    g: int,
-    group: int,
-    base: int,
-    first: int,
-    index: int,
-    rows: Matrix,
-    row: int,
+    fold: Fold, g: int, group: int, base: int, first: int, index: int, rows: Reals, row: int
 ) -> None:
     """Write a group's columns of the feature row of one event.
 
     Parameters
     ----------
-    reals, units
-        The memory and the plan, seen as float64.
+    fold
+        The memory and the plan, each as words and as reals.
     rows, row
-        Shape (n, width), and the row to fill; columns of other groups stay as they are.
+        The rows, and where the one to fill begins; columns of other groups stay as they are.
     """
+    memory, reals, plan, units = fold
     record = base + index * plan[g + RECORD]
     _emit_values(memory, reals, plan, units, g, record, rows, row)
     _emit_windows(memory, plan, units, g, group, base, first, index, rows, row)
     _emit_times(memory, plan, units, g, record, first + index, rows, row)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _emit_values(
     memory: Words,
-    reals: NDArray[np.float64],
+    reals: Reals,
     plan: Words,
-    units: NDArray[np.float64],
+    units: Reals,
     g: int,
     record: int,
-    rows: Matrix,
+    rows: Reals,
     row: int,
 ) -> None:
     at = plan[g + RUNS_AT + 2 * OUT_VALUE + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_VALUE]):
         value = memory[record + plan[at]]
-        rows[row, plan[at + 1]] = math.nan if value == NULL else value / units[at + 2]
+        rows[row + plan[at + 1]] = math.nan if value == NULL else value / units[at + 2]
         at += 3
     at = plan[g + RUNS_AT + 2 * OUT_DECAYED + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_DECAYED]):
-        rows[row, plan[at + 1]] = reals[record + plan[at]] / units[at + 2]
+        rows[row + plan[at + 1]] = reals[record + plan[at]] / units[at + 2]
         at += 3
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _outside(
     memory: Words, plan: Words, g: int, group: int, base: int, first: int, record: int, window: int
 ) -> int:
@@ -91,17 +77,17 @@ def _outside(
     return base + (head - first - 1) * plan[g + RECORD]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _emit_windows(
     memory: Words,
     plan: Words,
-    units: NDArray[np.float64],
+    units: Reals,
     g: int,
     group: int,
     base: int,
     first: int,
     index: int,
-    rows: Matrix,
+    rows: Reals,
     row: int,
 ) -> None:
     record = base + index * plan[g + RECORD]
@@ -109,7 +95,7 @@ def _emit_windows(
     for _ in range(plan[g + RUNS_AT + 2 * OUT_DIFFERENCE]):
         outside = _outside(memory, plan, g, group, base, first, record, plan[at + 1])
         value = memory[record + plan[at]] - memory[outside + plan[at]]
-        rows[row, plan[at + 2]] = value / units[at + 3]
+        rows[row + plan[at + 2]] = value / units[at + 3]
         at += 4
     at = plan[g + RUNS_AT + 2 * OUT_MEAN + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_MEAN]):
@@ -119,19 +105,19 @@ def _emit_windows(
             total -= memory[outside + plan[at]]
             count -= memory[outside + plan[at + 1]]
         mean = math.nan if count == 0 else total / max(count, 1) / units[at + 4]
-        rows[row, plan[at + 3]] = mean
+        rows[row + plan[at + 3]] = mean
         at += 5
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _emit_times(
     memory: Words,
     plan: Words,
-    units: NDArray[np.float64],
+    units: Reals,
     g: int,
     record: int,
     number: int,
-    rows: Matrix,
+    rows: Reals,
     row: int,
 ) -> None:
     now = memory[record + TS]
@@ -140,7 +126,7 @@ def _emit_times(
     for _ in range(plan[g + RUNS_AT + 2 * OUT_RECENT]):
         when = memory[record + plan[at + 1]]
         known = when != NULL and when > now - plan[at + 2]
-        rows[row, plan[at + 3]] = memory[record + plan[at]] / units[at + 4] if known else math.nan
+        rows[row + plan[at + 3]] = memory[record + plan[at]] / units[at + 4] if known else math.nan
         at += 5
     before = record - plan[g + RECORD]
     alive = memory[record + state + LIFE] != number
@@ -151,9 +137,9 @@ def _emit_times(
         known = when != NULL and (in_session if within < 0 else alive)
         if within > 0:
             known = known and when > now - within
-        rows[row, plan[at + 2]] = (now - when) / 1e6 if known else math.nan
+        rows[row + plan[at + 2]] = (now - when) / 1e6 if known else math.nan
         at += 3
     at = plan[g + RUNS_AT + 2 * OUT_AGE + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_AGE]):
-        rows[row, plan[at + 2]] = (now - plan[at + 1] * memory[record + plan[at]]) / 1e6
+        rows[row + plan[at + 2]] = (now - plan[at + 1] * memory[record + plan[at]]) / 1e6
         at += 3

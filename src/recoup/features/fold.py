@@ -7,11 +7,7 @@ it belongs and the SAME step taken again from there on: nothing else is needed t
 
 import math
 
-import numpy as np
-from numba import njit
-from numpy.typing import NDArray
-
-from recoup.features.memory import BLANK, FORGET, NEVER, SESSION_GAP, Words
+from recoup.features.memory import BLANK, FORGET, NEVER, SESSION_GAP
 from recoup.features.plan import (
     BEGINS,
     BITS,
@@ -52,8 +48,10 @@ from recoup.features.plan import (
     VALUES_AT,
     WINDOWS,
 )
+from recoup.features.pointers import Reals, Words, compiled
 
-Inputs = NDArray[np.int64]
+Fold = tuple[Words, Reals, Words, Reals]
+"""The memory and the plan, each as words and as reals."""
 
 HOUR_US = 3_600_000_000
 SUM_LIMIT = 1 << 61
@@ -62,7 +60,7 @@ HALF = (1 << 32) - 1
 FACTORS = (0x2C1B3C6D, 0x297A2D39, 0x1B56C4E9)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def mix(first: int, second: int) -> int:
     """Hash two keys to one that is never 0, in steps that cannot overflow."""
     low = (first & HALF) ^ ((second >> 32) & HALF)
@@ -76,22 +74,22 @@ def mix(first: int, second: int) -> int:
     return mixed if mixed != 0 else 1
 
 
-@njit(cache=True, nogil=True)
-def measure(inputs: Inputs, reals: NDArray[np.float64], row: int, column: int, kind: int) -> int:
+@compiled
+def measure(inputs: Words, reals: Reals, row: int, column: int, kind: int) -> int:
     """Read an input as the int64 that records hold: NULL where unknown, clamped."""
     if kind == REAL:
-        real = reals[row, column] * 1e6
+        real = reals[row + column] * 1e6
         if not math.isfinite(real):
             return NULL
         return int(round(min(max(real, -float(LARGEST)), float(LARGEST))))
-    value = inputs[row, column]
+    value = inputs[row + column]
     if kind == INTEGER:
         return value if value == NULL else min(max(value, -LARGEST), LARGEST)
     absent = 0 if kind == STRING else -1
     return NULL if value == absent else value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _compare(value: int, comparison: int, constant: int) -> bool:
     """Compare in the order of ``COMPARISONS``; null passes only the test for null."""
     if comparison >= 6:
@@ -111,10 +109,10 @@ def _compare(value: int, comparison: int, constant: int) -> bool:
     return value >= constant
 
 
-@njit(cache=True, nogil=True)
-def _filtered(plan: Words, g: int, inputs: Inputs, reals: NDArray[np.float64], row: int) -> int:
+@compiled
+def _filtered(plan: Words, g: int, inputs: Words, reals: Reals, row: int) -> int:
     """Give the bits of the filters that an event passes."""
-    code = inputs[row, CODE_COLUMN]
+    code = inputs[row + CODE_COLUMN]
     bits = 0
     at = plan[g + RUNS_AT + 2 * FILTERS + 1]
     for number in range(plan[g + RUNS_AT + 2 * FILTERS]):
@@ -132,22 +130,22 @@ def _filtered(plan: Words, g: int, inputs: Inputs, reals: NDArray[np.float64], r
     return bits
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def write_event(
     memory: Words,
     plan: Words,
     g: int,
-    inputs: Inputs,
-    reals: NDArray[np.float64],
+    inputs: Words,
+    reals: Reals,
     row: int,
     record: int,
 ) -> None:
     """Write an event into its record, without the state behind it."""
-    memory[record + TS] = inputs[row, TS]
-    memory[record + SEQ] = inputs[row, SEQ]
-    memory[record + KEY] = inputs[row, KEY]
+    memory[record + TS] = inputs[row + TS]
+    memory[record + SEQ] = inputs[row + SEQ]
+    memory[record + KEY] = inputs[row + KEY]
     memory[record + BITS] = _filtered(plan, g, inputs, reals, row)
-    memory[record + SOURCE] = inputs[row, SESSION_COLUMN]
+    memory[record + SOURCE] = inputs[row + SESSION_COLUMN]
     at = plan[g + RUNS_AT + 2 * VALUES + 1]
     for value in range(plan[g + RUNS_AT + 2 * VALUES]):
         word = measure(inputs, reals, row, plan[at], plan[at + 1])
@@ -155,24 +153,14 @@ def write_event(
         at += 2
 
 
-@njit(cache=True, nogil=True)
-def step(
-    memory: Words,
-    reals: NDArray[np.float64],
-    plan: Words,
-    g: int,
-    group: int,
-    owner: int,
-    base: int,
-    first: int,
-    index: int,
-) -> None:
+@compiled
+def step(fold: Fold, g: int, group: int, owner: int, base: int, first: int, index: int) -> None:
     """Compute the state behind one event of a key.
 
     Parameters
     ----------
-    reals
-        The memory, seen as float64.
+    fold
+        The memory and the plan, each as words and as reals.
     g, group
         Where the group begins in the plan, and in the memory.
     owner
@@ -180,6 +168,7 @@ def step(
     base, first, index
         Where the key's records begin, the number of the first of them, and which one to do.
     """
+    memory, reals, plan, units = fold
     record = base + index * plan[g + RECORD]
     before = record - plan[g + RECORD]
     state = plan[g + STATE]
@@ -195,14 +184,14 @@ def step(
     slide(memory, plan, g, base, first, index)
     source = memory[group + BLANK] if fresh else before
     accumulate(memory, plan, g, source, record, begins)
-    _decay(memory, reals, plan, g, source, record, silence)
+    _decay(memory, reals, plan, units, g, source, record, silence)
     _chain(memory, plan, g, base, first, index)
     _count_distinct(memory, plan, g, base, first, index, begins)
     _link(memory, plan, g, base, first, record)
     _slide_peaks(memory, plan, g, base, first, index)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _continue_session(
     memory: Words, plan: Words, g: int, owner: int, record: int, before: int, number: int
 ) -> bool:
@@ -233,7 +222,7 @@ def _continue_session(
     return begins
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def slide(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
     """Move each window's head to the first event that is later than its length before this one."""
     words = plan[g + RECORD]
@@ -248,7 +237,7 @@ def slide(memory: Words, plan: Words, g: int, base: int, first: int, index: int)
         memory[record + heads + window] = head
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def accumulate(memory: Words, plan: Words, g: int, before: int, record: int, begins: bool) -> None:
     """Carry counts, sums, latest values and peaks over from one state to the next."""
     bits = memory[record + BITS]
@@ -282,11 +271,12 @@ def accumulate(memory: Words, plan: Words, g: int, before: int, record: int, beg
         at += 5
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _decay(
     memory: Words,
-    reals: NDArray[np.float64],
+    reals: Reals,
     plan: Words,
+    units: Reals,
     g: int,
     before: int,
     record: int,
@@ -295,12 +285,11 @@ def _decay(
     """Let decayed levels fall for the time that passed, and add what the event brings."""
     bits = memory[record + BITS]
     pace, fall = 0.0, 1.0
-    paces = plan.view(np.float64)
     at = plan[g + RUNS_AT + 2 * DECAYING + 1]
     for _ in range(plan[g + RUNS_AT + 2 * DECAYING]):
         word, mask, value = plan[at], plan[at + 1], plan[at + 2]
-        if paces[at + 3] != pace:
-            pace = paces[at + 3]
+        if units[at + 3] != pace:
+            pace = units[at + 3]
             fall = math.exp(-pace * silence)
         level = reals[before + word] * fall
         if bits & mask == mask:
@@ -309,7 +298,7 @@ def _decay(
         at += 4
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _chain(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
     """Note for each chain the number of the event before with the same value, or -1."""
     words = plan[g + RECORD]
@@ -333,7 +322,7 @@ def _chain(memory: Words, plan: Words, g: int, base: int, first: int, index: int
         at += 5
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _link(memory: Words, plan: Words, g: int, base: int, first: int, record: int) -> None:
     """Tell the event before with the same value when it was seen again."""
     at = plan[g + RUNS_AT + 2 * CHAINING + 1]
@@ -345,7 +334,7 @@ def _link(memory: Words, plan: Words, g: int, base: int, first: int, record: int
         at += 5
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _seen_again(
     memory: Words, plan: Words, g: int, base: int, index: int, gone: int, at: int
 ) -> bool:
@@ -365,7 +354,7 @@ def _seen_again(
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _recount(
     memory: Words, plan: Words, g: int, base: int, start: int, low: int, high: int, at: int
 ) -> int:
@@ -382,7 +371,7 @@ def _recount(
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_distinct(
     memory: Words, plan: Words, g: int, base: int, first: int, index: int, begins: bool
 ) -> None:
@@ -415,7 +404,7 @@ def _count_distinct(
         at += 6
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _slide_peaks(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
     """Find the extreme of each window, searching it anew only when the extreme leaves."""
     words = plan[g + RECORD]

@@ -2,16 +2,12 @@
 
 import math
 
-import numpy as np
-from numba import njit
-from numpy.typing import NDArray
-
-from recoup.features.emit import Matrix, emit
+from recoup.features.emit import emit
 from recoup.features.fold import (
     FOREVER,
+    Fold,
     HOUR_US,
     SUM_LIMIT,
-    Inputs,
     mix,
     slide,
     step,
@@ -36,7 +32,6 @@ from recoup.features.memory import (
     EPOCH,
     USED,
     WATERMARK,
-    Words,
     copy_up,
     copy,
     enter,
@@ -57,9 +52,11 @@ from recoup.features.plan import (
     KEY_B,
     LIFE,
     PLAN_GROUPS,
+    PLAN_INPUTS,
     PLAN_OFFSETS,
     PLAN_RATIOS,
     PLAN_RATIOS_AT,
+    PLAN_WIDTH,
     RECORD,
     RETENTION,
     RUNS_AT,
@@ -74,50 +71,54 @@ from recoup.features.plan import (
     TS,
     VALUES_AT,
 )
+from recoup.features.pointers import Reals, Words, as_reals, as_words, compiled
 
 IN_ORDER, LATE, REPEATED, TOO_LATE, OVER_BOUND = range(5)
+
+Event = tuple[Words, Reals, int, Words, int, Reals, int]
+"""Inputs as words and as reals, notes, rows, and where in each of them the event stands."""
 
 # Columns of the notes that stand beside each row.
 NOTE_SESSION, NOTE_START, NOTE_STATUS, NOTE_WATERMARK, NOTE_RESUME = range(5)
 NOTES = 5
 
 
-@njit(cache=True, nogil=True)
-def judge(memory: Words, inputs: Inputs, notes: Words, start: int, stop: int) -> None:
+@compiled
+def judge(
+    memory: Words, inputs: Words, notes: Words, width: int, start: int, stop: int
+) -> None:
     """Note each event's status and the watermark it meets, in arrival order."""
     watermark, lateness = memory[WATERMARK], memory[LATENESS]
     for row in range(start, stop):
-        ts = inputs[row, TS]
+        ts, note = inputs[row * width + TS], row * NOTES
         status = LATE if ts < watermark else IN_ORDER
-        notes[row, NOTE_STATUS] = TOO_LATE if ts < watermark - lateness else status
+        notes[note + NOTE_STATUS] = TOO_LATE if ts < watermark - lateness else status
         watermark = max(watermark, ts)
-        notes[row, NOTE_WATERMARK] = watermark
-        notes[row, NOTE_SESSION] = 0
-        notes[row, NOTE_START] = 0
+        notes[note + NOTE_WATERMARK] = watermark
+        notes[note + NOTE_SESSION] = 0
+        notes[note + NOTE_START] = 0
     memory[WATERMARK] = watermark
 
 
-@njit(cache=True, nogil=True)
-def key_of(plan: Words, g: int, inputs: Inputs, row: int) -> int:
+@compiled
+def key_of(plan: Words, g: int, inputs: Words, row: int) -> int:
     """Give an event's key in a group, 0 if it has none."""
-    key = inputs[row, plan[g + KEY_A]]
+    key = inputs[row + plan[g + KEY_A]]
     if plan[g + KEY_B] >= 0 and key != 0:
-        other = inputs[row, plan[g + KEY_B]]
+        other = inputs[row + plan[g + KEY_B]]
         return mix(key, other) if other != 0 else 0
     return key
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def arrange(
-    memory: Words,
-    plan: Words,
-    g: int,
-    group: int,
-    inputs: Inputs,
-    notes: Words,
-    rows: Matrix,
-    start: int,
-    stop: int,
+    state: Words,
+    table: Words,
+    number: int,
+    events: Words,
+    noted: Words,
+    values: Reals,
+    span: tuple[int, int],
     scratch: Words,
 ) -> int:
     """Order a group's events by key, each key's in arrival order; give how many there are.
@@ -126,16 +127,30 @@ def arrange(
 
     Parameters
     ----------
+    state, table, number
+        The whole memory, the plan, and the group's number.
+    events, noted, values
+        Shapes (n, k), (n, NOTES) and (n, width): inputs, notes and rows of the batch.
+    span
+        First row and the one behind the last.
     scratch
-        Shape (5, at least stop - start). Row 0 takes the rows in order, row 1 their keys' entries.
+        Shape (5, at least as many). Row 0 takes the rows in order, row 1 their keys' entries.
     """
+    memory, plan, inputs = as_words(state), as_words(table), as_words(events)
+    notes, rows = as_words(noted), as_reals(values)
+    g, group = plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
     order, entries, links, firsts, heads = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    start, stop = span
+    if number == 0:
+        judge(memory, inputs, notes, plan[PLAN_INPUTS], start, stop)
     keys = 0
     for row in range(start, stop):
         links[row - start] = 0
-        key = key_of(plan, g, inputs, row) if notes[row, NOTE_STATUS] != TOO_LATE else 0
+        key = 0
+        if notes[row * NOTES + NOTE_STATUS] != TOO_LATE:
+            key = key_of(plan, g, inputs, row * plan[PLAN_INPUTS])
         if key == 0:
-            leave_out(plan, g, rows, row)
+            leave_out(plan, g, rows, row * plan[PLAN_WIDTH])
             continue
         entry = enter(memory, group, key)
         last = memory[entry + CHAIN]
@@ -146,8 +161,8 @@ def arrange(
             links[last - 1] = row - start
         memory[entry + CHAIN] = row - start + 1
     total = 0
-    for number in range(keys):
-        entry, place = heads[number], firsts[number]
+    for place_of_key in range(keys):
+        entry, place = heads[place_of_key], firsts[place_of_key]
         memory[entry + CHAIN] = 0
         while True:
             order[total], entries[total] = start + place, entry
@@ -158,108 +173,95 @@ def arrange(
     return total
 
 
-@njit(cache=True, nogil=True)
-def leave_out(plan: Words, g: int, rows: Matrix, row: int) -> None:
+@compiled
+def leave_out(plan: Words, g: int, rows: Reals, row: int) -> None:
     """Fill a group's columns with NaN, for an event that has no such key."""
     at = plan[g + RUNS_AT + 2 * COLUMNS + 1]
     for column in range(plan[g + RUNS_AT + 2 * COLUMNS]):
-        rows[row, plan[at + column]] = math.nan
+        rows[row + plan[at + column]] = math.nan
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fold_arranged(
-    memory: Words,
-    plan: Words,
-    g: int,
-    group: int,
-    inputs: Inputs,
-    notes: Words,
-    rows: Matrix,
+    state: Words,
+    table: Words,
+    number: int,
+    events: Words,
+    noted: Words,
+    values: Reals,
+    places: tuple[int, int],
     scratch: Words,
-    place: int,
-    total: int,
 ) -> int:
-    """Fold arranged events from ``place`` on; give the place at which the memory must grow."""
-    reals, units = memory.view(np.float64), plan.view(np.float64)
-    measures = inputs.view(np.float64)
-    while place < total:
+    """Fold arranged events; give the place at which the memory must grow first, or the last.
+
+    Parameters
+    ----------
+    places
+        Place to begin at, and the one behind the last; other parameters as for :func:`arrange`.
+    """
+    fold = as_words(state), as_reals(state), as_words(table), as_reals(table)
+    inputs, measures, notes = as_words(events), as_reals(events), as_words(noted)
+    rows, plan = as_reals(values), as_words(table)
+    g, group = plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
+    columns, width = plan[PLAN_INPUTS], plan[PLAN_WIDTH]
+    place, stop = places
+    while place < stop:
         row, entry = scratch[0, place], scratch[1, place]
-        if not fold_one(
-            memory, reals, plan, units, g, group, entry, inputs, measures, row, notes, rows
-        ):
+        event = inputs, measures, row * columns, notes, row * NOTES, rows, row * width
+        if not fold_one(fold, g, group, entry, event):
             break
         place += 1
     return place
 
 
-@njit(cache=True, nogil=True)
-def fold_one(
-    memory: Words,
-    reals: NDArray[np.float64],
-    plan: Words,
-    units: NDArray[np.float64],
-    g: int,
-    group: int,
-    entry: int,
-    inputs: Inputs,
-    measures: NDArray[np.float64],
-    row: int,
-    notes: Words,
-    rows: Matrix,
-) -> bool:
+@compiled
+def fold_one(fold: Fold, g: int, group: int, entry: int, event: Event) -> bool:
     """Fold one event into its key and write its row; False if the memory must grow first."""
+    memory, _, plan, _ = fold
+    _, _, _, notes, note, rows, row = event
     if memory[entry + COUNT] > 0:
-        horizon = notes[row, NOTE_WATERMARK] - memory[LATENESS] - plan[g + RETENTION]
+        horizon = notes[note + NOTE_WATERMARK] - memory[LATENESS] - plan[g + RETENTION]
         trim(memory, group, entry, horizon)
     if not reserve(memory, group, entry):
         return False
     memory[entry + TOUCHED] = memory[EPOCH]
     if plan[g + TILE] == 0:
-        index = insert(memory, reals, plan, g, group, entry, inputs, measures, row, notes)
-        status = notes[row, NOTE_STATUS]
+        index = insert(fold, g, group, entry, event)
+        status = notes[note + NOTE_STATUS]
     else:
-        index = add_to_tile(memory, plan, g, group, entry, inputs, measures, row)
+        index = add_to_tile(fold, g, group, entry, event)
         status = IN_ORDER
     base, first = records(memory, group, entry), memory[entry + FIRST_NUMBER]
-    emit(memory, reals, plan, units, g, group, base, first, index, rows, row)
+    emit(fold, g, group, base, first, index, rows, row)
     if plan[g + SESSIONED] != 0:
         state = base + index * plan[g + RECORD] + plan[g + STATE]
-        notes[row, NOTE_SESSION] = memory[state + SESSION]
-        notes[row, NOTE_START] = memory[state + START]
+        notes[note + NOTE_SESSION] = memory[state + SESSION]
+        notes[note + NOTE_START] = memory[state + START]
     if status == OVER_BOUND and plan[g + TILE] == 0:
         remove(memory, plan, g, group, entry, index)
-        restep(memory, reals, plan, g, group, entry, index)
+        restep(fold, g, group, entry, index)
     return True
 
 
-@njit(cache=True, nogil=True)
-def insert(
-    memory: Words,
-    reals: NDArray[np.float64],
-    plan: Words,
-    g: int,
-    group: int,
-    entry: int,
-    inputs: Inputs,
-    measures: NDArray[np.float64],
-    row: int,
-    notes: Words,
-) -> int:
+@compiled
+def insert(fold: Fold, g: int, group: int, entry: int, event: Event) -> int:
     """Put an event where it belongs among its key's, refold from there, and give its index.
 
     A key holds the first :data:`BOUND` events of each hour of the clock, in the order of events: a
     later one is taken back once its row is written, an earlier one displaces the last.
     """
+    memory, _, plan, _ = fold
+    inputs, measures, row, notes, note, _, _ = event
     record, base = plan[g + RECORD], records(memory, group, entry)
     count = memory[entry + COUNT]
-    ts, seq, key = inputs[row, TS], inputs[row, SEQ], inputs[row, KEY]
+    ts, seq, key = inputs[row + TS], inputs[row + SEQ], inputs[row + KEY]
     index = count
     while index > 1 and not precedes(memory, base + (index - 1) * record, ts, seq, key):
         index -= 1
     place = base + index * record
     if index < count and memory[place + TS] == ts:
         if memory[place + SEQ] == seq and memory[place + KEY] == key:
-            notes[row, NOTE_STATUS] = REPEATED
+            notes[note + NOTE_STATUS] = REPEATED
             return index
     hour = ts // HOUR_US
     end = index
@@ -272,17 +274,17 @@ def insert(
     memory[entry + COUNT] = count + 1
     write_event(memory, plan, g, inputs, measures, row, place)
     first = memory[entry + FIRST_NUMBER]
-    step(memory, reals, plan, g, group, memory[entry + HASH], base, first, index)
+    step(fold, g, group, memory[entry + HASH], base, first, index)
     if full and end == index:
-        notes[row, NOTE_STATUS] = OVER_BOUND
+        notes[note + NOTE_STATUS] = OVER_BOUND
         return index
     if full:
         remove(memory, plan, g, group, entry, end)
-    restep(memory, reals, plan, g, group, entry, index + 1)
+    restep(fold, g, group, entry, index + 1)
     return index
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def remove(memory: Words, plan: Words, g: int, group: int, entry: int, index: int) -> None:
     """Take a record out; what stands behind it must be stepped again."""
     record, base = plan[g + RECORD], records(memory, group, entry)
@@ -298,37 +300,23 @@ def remove(memory: Words, plan: Words, g: int, group: int, entry: int, index: in
     memory[entry + COUNT] -= 1
 
 
-@njit(cache=True, nogil=True)
-def restep(
-    memory: Words,
-    reals: NDArray[np.float64],
-    plan: Words,
-    g: int,
-    group: int,
-    entry: int,
-    index: int,
-) -> None:
+@compiled
+def restep(fold: Fold, g: int, group: int, entry: int, index: int) -> None:
     """Step again every record from ``index`` on."""
+    memory = fold[0]
     base, first = records(memory, group, entry), memory[entry + FIRST_NUMBER]
     for later in range(index, memory[entry + COUNT]):
-        step(memory, reals, plan, g, group, memory[entry + HASH], base, first, later)
+        step(fold, g, group, memory[entry + HASH], base, first, later)
 
 
-@njit(cache=True, nogil=True)
-def add_to_tile(
-    memory: Words,
-    plan: Words,
-    g: int,
-    group: int,
-    entry: int,
-    inputs: Inputs,
-    measures: NDArray[np.float64],
-    row: int,
-) -> int:
+@compiled
+def add_to_tile(fold: Fold, g: int, group: int, entry: int, event: Event) -> int:
     """Add an event to the tile it falls into, and give the tile's index."""
+    memory, _, plan, _ = fold
+    inputs, measures, row = event[0], event[1], event[2]
     record, base = plan[g + RECORD], records(memory, group, entry)
     count = memory[entry + COUNT]
-    tile = inputs[row, TS] // plan[g + TILE] * plan[g + TILE]
+    tile = inputs[row + TS] // plan[g + TILE] * plan[g + TILE]
     index = count - 1
     while index > 0 and memory[base + index * record + TS] > tile:
         index -= 1
@@ -340,16 +328,16 @@ def add_to_tile(
             memory[place + word] = 0
         memory[place + TS] = tile
         memory[entry + COUNT] = count + 1
-    event = memory[group + SCRATCH]
-    write_event(memory, plan, g, inputs, measures, row, event)
-    contribute(memory, plan, g, event, base + index * record)
+    whole = memory[group + SCRATCH]
+    write_event(memory, plan, g, inputs, measures, row, whole)
+    contribute(memory, plan, g, whole, base + index * record)
     first = memory[entry + FIRST_NUMBER]
     for later in range(index, memory[entry + COUNT]):
         step_tile(memory, plan, g, base, first, later)
     return index
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def contribute(memory: Words, plan: Words, g: int, event: int, tile: int) -> None:
     """Add what an event counts and sums to a tile's own counts and sums."""
     bits, shift = memory[event + BITS], plan[g + SHIFT]
@@ -368,7 +356,7 @@ def contribute(memory: Words, plan: Words, g: int, event: int, tile: int) -> Non
         at += 4
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def step_tile(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
     """Compute the running counts and sums behind a tile."""
     record = base + index * plan[g + RECORD]
@@ -382,44 +370,44 @@ def step_tile(memory: Words, plan: Words, g: int, base: int, first: int, index: 
         memory[record + word] = min(max(total, -SUM_LIMIT), SUM_LIMIT)
 
 
-@njit(cache=True, nogil=True)
-def divide(plan: Words, rows: Matrix, start: int, stop: int) -> None:
+@compiled
+def divide(table: Words, values: Reals, start: int, stop: int) -> None:
     """Fill the columns of ratios."""
+    plan, rows = as_words(table), as_reals(values)
     at = plan[PLAN_RATIOS_AT]
     for _ in range(plan[PLAN_RATIOS]):
         top, bottom, column = plan[at], plan[at + 1], plan[at + 2]
-        for row in range(start, stop):
-            divisor = rows[row, bottom]
-            rows[row, column] = rows[row, top] / divisor if divisor != 0.0 else math.nan
+        for row in range(start * plan[PLAN_WIDTH], stop * plan[PLAN_WIDTH], plan[PLAN_WIDTH]):
+            divisor = rows[row + bottom]
+            rows[row + column] = rows[row + top] / divisor if divisor != 0.0 else math.nan
         at += 3
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def observe_one(
-    memory: Words, plan: Words, inputs: Inputs, rows: Matrix, notes: Words
+    state: Words, table: Words, events: Words, values: Reals, noted: Words
 ) -> int:
     """Fold one event into every group; give its status, or -1 - g where group g needs memory.
 
-    Called again with ``notes[0, NOTE_RESUME]`` set to that group, it goes on there.
+    Called again with ``noted[0, NOTE_RESUME]`` set to that group, it goes on there.
     """
-    number = notes[0, NOTE_RESUME]
+    fold = as_words(state), as_reals(state), as_words(table), as_reals(table)
+    memory, plan, inputs = as_words(state), as_words(table), as_words(events)
+    notes, rows = as_words(noted), as_reals(values)
+    event = inputs, as_reals(events), 0, notes, 0, rows, 0
+    number = notes[NOTE_RESUME]
     if number == 0:
-        judge(memory, inputs, notes, 0, 1)
-    reals, units = memory.view(np.float64), plan.view(np.float64)
-    measures = inputs.view(np.float64)
+        judge(memory, inputs, notes, plan[PLAN_INPUTS], 0, 1)
     while number < plan[PLAN_GROUPS]:
         g, group = plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
-        key = key_of(plan, g, inputs, 0) if notes[0, NOTE_STATUS] != TOO_LATE else 0
+        key = key_of(plan, g, inputs, 0) if notes[NOTE_STATUS] != TOO_LATE else 0
         if key == 0:
             leave_out(plan, g, rows, 0)
         else:
             if 2 * memory[group + USED] > memory[group + MASK]:
                 return -1 - number
-            entry = enter(memory, group, key)
-            if not fold_one(
-                memory, reals, plan, units, g, group, entry, inputs, measures, 0, notes, rows
-            ):
+            if not fold_one(fold, g, group, enter(memory, group, key), event):
                 return -1 - number
         number += 1
-    divide(plan, rows, 0, 1)
-    return notes[0, NOTE_STATUS]
+    divide(table, values, 0, 1)
+    return notes[NOTE_STATUS]

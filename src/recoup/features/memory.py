@@ -10,15 +10,13 @@ A group's table is open-addressed; an entry is the head of its key, eight words 
 from typing import Final
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
+from recoup.features.pointers import Words, as_words, compiled
 from recoup.features.plan import KEY, SEQ, TS, Group
 
-Words = NDArray[np.int64]
 
 # Words of the memory itself.
-BUMP, WATERMARK, LATENESS, SESSION_GAP, FORGET, BOUND, EPOCH, LATE, GROUPS_AT = range(9)
+BUMP, WATERMARK, LATENESS, SESSION_GAP, FORGET, BOUND, EPOCH, SIZE, GROUPS_AT = range(9)
 
 # Words of a group, GROUP_WORDS apart from GROUPS_AT on.
 TABLE, MASK, USED, BLANK, SCRATCH, RECORD_WORDS, FREE_AT = range(7)
@@ -59,25 +57,25 @@ def empty_memory(groups: tuple[Group, ...], settings: dict[int, int]) -> Words:
         memory[size : size + group.record] = group.blank
         memory[at + SCRATCH] = size + group.record
         size += 2 * group.record
-    memory[BUMP] = size
+    memory[BUMP], memory[SIZE] = size, len(memory)
     return memory
 
 
-@njit(cache=True, nogil=True)
-def copy(memory: Words, source: int, target: int, words: int) -> None:
+@compiled
+def copy(memory: Words, source: int, target: int, size: int) -> None:
     """Copy words to a place that does not overlap them, or lies before them."""
-    for word in range(words):
+    for word in range(size):
         memory[target + word] = memory[source + word]
 
 
-@njit(cache=True, nogil=True)
-def copy_up(memory: Words, source: int, target: int, words: int) -> None:
+@compiled
+def copy_up(memory: Words, source: int, target: int, size: int) -> None:
     """Copy words to a place behind them that may overlap them."""
-    for word in range(words - 1, -1, -1):
+    for word in range(size - 1, -1, -1):
         memory[target + word] = memory[source + word]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def find(memory: Words, group: int, key: int) -> int:
     """Give a key's entry, or the empty one where it would stand."""
     table, mask = memory[group + TABLE], memory[group + MASK]
@@ -89,7 +87,7 @@ def find(memory: Words, group: int, key: int) -> int:
     return entry
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def enter(memory: Words, group: int, key: int) -> int:
     """Give a key's entry, new if need be; the table must have room."""
     entry = find(memory, group, key)
@@ -99,29 +97,29 @@ def enter(memory: Words, group: int, key: int) -> int:
     return entry
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def take_block(memory: Words, group: int, size_class: int) -> int:
     """Give a block for ``2**size_class`` records, or -1 where the memory must grow."""
     free = memory[group + FREE_AT + size_class]
     if free != 0:
         memory[group + FREE_AT + size_class] = memory[free]
         return free
-    words = memory[group + RECORD_WORDS] << size_class
+    size = memory[group + RECORD_WORDS] << size_class
     block = memory[BUMP]
-    if block + words > len(memory):
+    if block + size > memory[SIZE]:
         return -1
-    memory[BUMP] = block + words
+    memory[BUMP] = block + size
     return block
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def give_block(memory: Words, group: int, block: int, size_class: int) -> None:
     """Put a block back for others of its size."""
     memory[block] = memory[group + FREE_AT + size_class]
     memory[group + FREE_AT + size_class] = block
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def reserve(memory: Words, group: int, entry: int) -> bool:
     """Make room for one more record of a key; False, and nothing changed, if memory must grow."""
     record, count = memory[group + RECORD_WORDS], memory[entry + COUNT]
@@ -144,7 +142,7 @@ def reserve(memory: Words, group: int, entry: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def open_block(memory: Words, group: int, entry: int, size_class: int) -> bool:
     """Give a key without records a block, with the blank record in it."""
     block = take_block(memory, group, size_class)
@@ -156,7 +154,7 @@ def open_block(memory: Words, group: int, entry: int, size_class: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def trim(memory: Words, group: int, entry: int, horizon: int) -> None:
     """Let go of the records that no event still to come can need: those before ``horizon``."""
     record, base = memory[group + RECORD_WORDS], records(memory, group, entry)
@@ -168,27 +166,30 @@ def trim(memory: Words, group: int, entry: int, horizon: int) -> None:
     memory[entry + FIRST_NUMBER] += dropped
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def records(memory: Words, group: int, entry: int) -> int:
     """Give where a key's records begin."""
     return memory[entry + BLOCK] + memory[entry + HEAD] * memory[group + RECORD_WORDS]
 
 
-@njit(cache=True, nogil=True)
-def rebuild(memory: Words, group: int, mask: int, oldest: int) -> bool:
+@compiled
+def rebuild(state: Words, group: int, mask: int, oldest: int) -> bool:
     """Move the table to one of ``mask + 1`` entries, without keys whose last event is too old.
 
     Parameters
     ----------
+    state
+        The whole memory.
     oldest
         Keys whose last event lies before this time are forgotten.
     """
-    words = (mask + 1) * ENTRY_WORDS
+    memory = as_words(state)
+    size = (mask + 1) * ENTRY_WORDS
     table = memory[BUMP]
-    if table + words > len(memory):
+    if table + size > memory[SIZE]:
         return False
-    memory[BUMP] = table + words
-    for word in range(words):
+    memory[BUMP] = table + size
+    for word in range(size):
         memory[table + word] = 0
     old, entries = memory[group + TABLE], memory[group + MASK] + 1
     memory[group + TABLE], memory[group + MASK], memory[group + USED] = table, mask, 0
@@ -206,20 +207,20 @@ def rebuild(memory: Words, group: int, mask: int, oldest: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
-def carve(memory: Words, group: int, start: int, words: int) -> None:
+@compiled
+def carve(memory: Words, group: int, start: int, room: int) -> None:
     """Turn words that are no longer used into free blocks."""
     record, size_class = memory[group + RECORD_WORDS], 4
     while size_class >= 1:
         size = record << size_class
-        while words >= size:
+        while room >= size:
             give_block(memory, group, start, size_class)
             start += size
-            words -= size
+            room -= size
         size_class -= 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def precedes(memory: Words, record: int, ts: int, seq: int, key: int) -> bool:
     """Say whether a record stands before an event in the order of events."""
     if memory[record + TS] != ts:

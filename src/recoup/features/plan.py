@@ -38,8 +38,9 @@ TS, SEQ, KEY, BITS, SOURCE, VALUES_AT = range(6)
 # Words of the state, from the group's STATE on.
 START, SESSION, FIRST, LIFE, HOURLY, HEADS_AT = range(6)
 
-# Words of the plan: how many groups and ratios, where the ratios and the groups begin.
-PLAN_GROUPS, PLAN_RATIOS, PLAN_RATIOS_AT, PLAN_OFFSETS = range(4)
+# Words of the plan: how many groups and ratios, where the ratios begin, columns of inputs and of
+# rows, where the groups begin.
+PLAN_GROUPS, PLAN_RATIOS, PLAN_RATIOS_AT, PLAN_INPUTS, PLAN_WIDTH, PLAN_OFFSETS = range(6)
 # Words of a group's head in the plan.
 KEY_A, KEY_B, TILE, RECORD, STATE, SILENCE, SESSIONED, RETENTION, SAVED, SHIFT, RUNS_AT = range(11)
 # Its runs of rows: each has two words from RUNS_AT on, the number of rows and where they begin.
@@ -136,6 +137,7 @@ def compile_plan(features: FeatureSet, *, session_horizon_us: int) -> Plan:
             builders[at] = _Builder(feature.by, feature.tile, inputs, session_horizon_us)
         builders[at].add(feature, column)
     table = _join(list(builders.values()), ratios)
+    table[PLAN_INPUTS], table[PLAN_WIDTH] = len(inputs), width
     return Plan(
         columns=tuple(_encoded(name) for name in inputs),
         groups=tuple(builder.group() for builder in builders.values()),
@@ -176,7 +178,7 @@ def _place(features: FeatureSet) -> tuple[list[tuple[Feature, int]], Rows, int]:
 
 def _join(builders: list["_Builder"], ratios: Rows) -> NDArray[np.int64]:
     start = PLAN_OFFSETS + len(builders)
-    head = [len(builders), len(ratios), start]
+    head = [len(builders), len(ratios), start, 0, 0]
     parts = [np.array(_flat(ratios), np.int64)]
     start += len(parts[0])
     for builder in builders:

@@ -14,7 +14,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
@@ -33,11 +32,11 @@ from recoup.features.memory import (
     HASH,
     LATENESS,
     MASK,
+    SIZE,
     TABLE,
     TOUCHED,
     USED,
     WATERMARK,
-    Words,
     enter,
     find,
     give_block,
@@ -63,6 +62,7 @@ from recoup.features.plan import (
     WINDOWS,
     Plan,
 )
+from recoup.features.pointers import Words, as_reals, as_words, compiled
 
 VERSION: Final = 1
 SHARDS: Final = 64
@@ -200,6 +200,7 @@ def _load_group(
     needed = int(memory[BUMP]) + blocks + (mask + 1) * ENTRY_WORDS
     if needed > len(memory):
         memory.resize(needed, refcheck=False)
+        memory[SIZE] = needed
     if mask > memory[group + MASK]:
         assert rebuild(memory, group, mask, -(1 << 62))  # noqa: S101
     _read(memory, plan.table, g, group, keys, counts, words, newer, call)
@@ -209,16 +210,17 @@ def _classes(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.ceil(np.log2(np.maximum(counts, 2))).astype(np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _shard(key: int) -> int:
     return (key ^ (key >> 17)) & (SHARDS - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _list_keys(
-    memory: Words, plan: Words, g: int, group: int, since: int, shard: int, keys: Words
+    state: Words, table: Words, g: int, group: int, since: int, shard: int, keys: Words
 ) -> int:
     """List the keys touched since an epoch, of one shard or of all; trim each by the watermark."""
+    memory, plan = as_words(state), as_words(table)
     horizon = memory[WATERMARK] - memory[LATENESS] - plan[g + RETENTION]
     found = 0
     for number in range(memory[group + MASK] + 1):
@@ -235,8 +237,9 @@ def _list_keys(
     return found
 
 
-@njit(cache=True, nogil=True)
-def _measure(memory: Words, plan: Words, g: int, group: int, keys: Words, counts: Words) -> int:
+@compiled
+def _measure(state: Words, table: Words, g: int, group: int, keys: Words, counts: Words) -> int:
+    memory, plan = as_words(state), as_words(table)
     size = 0
     for place in range(len(keys)):
         counts[place] = memory[find(memory, group, keys[place]) + COUNT]
@@ -244,9 +247,10 @@ def _measure(memory: Words, plan: Words, g: int, group: int, keys: Words, counts
     return size
 
 
-@njit(cache=True, nogil=True)
-def _write(memory: Words, plan: Words, g: int, group: int, keys: Words, words: Words) -> None:
+@compiled
+def _write(state: Words, table: Words, g: int, group: int, keys: Words, words: Words) -> None:
     """Write each key's record 0 whole and in its canonical form, and its events."""
+    memory, plan = as_words(state), as_words(table)
     record, saved = plan[g + RECORD], plan[g + SAVED]
     at = 0
     for place in range(len(keys)):
@@ -262,7 +266,7 @@ def _write(memory: Words, plan: Words, g: int, group: int, keys: Words, words: W
             at += saved
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _canonical(plan: Words, g: int, words: Words, base: int) -> None:
     """Clear what nobody reads of a record 0: numbers, links, and the contents of its windows."""
     state = plan[g + STATE]
@@ -285,10 +289,10 @@ def _canonical(plan: Words, g: int, words: Words, base: int) -> None:
         at += 5
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _read(
-    memory: Words,
-    plan: Words,
+    whole: Words,
+    table: Words,
     g: int,
     group: int,
     keys: Words,
@@ -298,7 +302,8 @@ def _read(
     call: int,
 ) -> None:
     """Put keys in, each in place of what is known of it, except where its shard is newer."""
-    reals = memory.view(np.float64)
+    fold = as_words(whole), as_reals(whole), as_words(table), as_reals(table)
+    memory, plan = as_words(whole), as_words(table)
     record, saved = plan[g + RECORD], plan[g + SAVED]
     at = 0
     for place in range(len(keys)):
@@ -325,6 +330,6 @@ def _read(
                 memory[base + index * record + word] = words[at + word]
             at += saved
             if plan[g + TILE] == 0:
-                step(memory, reals, plan, g, group, keys[place], base, 0, index)
+                step(fold, g, group, keys[place], base, 0, index)
             else:
                 step_tile(memory, plan, g, base, 0, index)

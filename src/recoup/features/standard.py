@@ -154,7 +154,7 @@ def _past() -> tuple[Feature, ...]:
     return (
         age("visitor_age_s"),
         sessions("visitor_sessions"),
-        sessions("visitor_sessions_7d", window="7d"),
+        sessions("visitor_sessions_24h", window="24h"),
         last("since_session_before_s", "break_s"),
         count("visitor_events"),
         count("visitor_views", events=VIEW),

@@ -22,7 +22,6 @@ from recoup.features.kernel import (
     arrange,
     divide,
     fold_arranged,
-    judge,
     observe_one,
 )
 from recoup.features.memory import (
@@ -37,6 +36,7 @@ from recoup.features.memory import (
     MASK,
     NEVER,
     SESSION_GAP,
+    SIZE,
     USED,
     WATERMARK,
     empty_memory,
@@ -44,7 +44,7 @@ from recoup.features.memory import (
 )
 from recoup.features.plan import PLAN_OFFSETS, RETENTION, compile_plan
 
-CHUNK: Final = 65_536
+CHUNK: Final = 8_192
 """Events that are grouped by key at a time."""
 
 SWEEPS_PER_FORGETTING: Final = 8
@@ -295,17 +295,14 @@ class FeatureStore:
         if self._scratch.shape[1] < stop - start:
             self._scratch = np.empty((5, stop - start), np.int64)
         self._make_room(stop - start)
-        judge(self._memory, inputs, notes, start, stop)
-        table = self._plan.table
+        table, scratch, span = self._plan.table, self._scratch, (start, stop)
         for number in range(len(self._plan.groups)):
-            g, group = int(table[PLAN_OFFSETS + number]), GROUPS_AT + GROUP_WORDS * number
-            total = arrange(
-                self._memory, table, g, group, inputs, notes, rows, start, stop, self._scratch
-            )
+            total = arrange(self._memory, table, number, inputs, notes, rows, span, scratch)
             place = 0
             while place < total:
+                places = place, total
                 place = fold_arranged(
-                    self._memory, table, g, group, inputs, notes, rows, self._scratch, place, total
+                    self._memory, table, number, inputs, notes, rows, places, scratch
                 )
                 if place < total:
                     self._grow()
@@ -330,7 +327,9 @@ class FeatureStore:
 
     def _grow(self, least: int = 0) -> None:
         """Enlarge the memory in place, by half or more."""
-        self._memory.resize(max(len(self._memory) * 3 // 2, least + least // 4), refcheck=False)
+        size = max(len(self._memory) * 3 // 2, least + least // 4)
+        self._memory.resize(size, refcheck=False)
+        self._memory[SIZE] = size
 
     def _identity(self) -> snapshots.Identity:
         return snapshots.Identity(
