@@ -209,6 +209,12 @@ def test_an_empty_batch_changes_nothing() -> None:
     assert (len(admitted.batch), admitted.watermark, admitted.dead_letters.height) == (0, None, 0)
 
 
+@pytest.mark.parametrize("parts", [{}, {"clock": b"nonsense"}])
+def test_parts_without_a_sound_clock_are_refused(parts: dict[str, bytes]) -> None:
+    with pytest.raises(SnapshotError, match="snapshot of the intake"):
+        Intake().restore_parts(parts)
+
+
 def test_a_snapshot_of_another_lateness_is_refused() -> None:
     with pytest.raises(SnapshotError, match="lateness"):
         Intake(lateness_s=5.0).restore(Intake(lateness_s=6.0).snapshot())

@@ -77,6 +77,11 @@ def test_any_frame_comes_back_as_it_was(frame: pl.DataFrame, rows: int) -> None:
     assert again.equals(some)
 
 
+def test_bytes_that_are_no_frame_are_refused() -> None:
+    with pytest.raises(JournalError, match="Arrow stream"):
+        decode_frame(b"nonsense", pl.Schema({"a": pl.Int64}), 1)
+
+
 def test_frames_of_one_kind_may_change_their_schema(path: Path) -> None:
     frames = [
         pl.DataFrame({"a": [1, None]}),

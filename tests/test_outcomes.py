@@ -278,9 +278,11 @@ def brute_force(batch: EventBatch, horizon: int, refund: int) -> dict[int, tuple
         given_back: Counter[str] = Counter()
         unnamed = 0
         for row in mine:
-            if row["event"] == "refund" and row["order"] in counted and row["ts"] <= end + refund:
+            if row["event"] != "refund" or row["ts"] <= made["ts"]:
+                continue
+            if row["order"] in counted and row["ts"] <= end + refund:
                 given_back[row["order"]] += row["value"]
-            elif row["event"] == "refund" and not row["order"] and made["ts"] < row["ts"] <= end:
+            elif not row["order"] and row["ts"] <= end:
                 unnamed += row["value"]
         refunds = unnamed + sum(min(value, given_back[key]) for key, value in counted.items())
         share = 0.1 if made["action"] == "act:coupon" else 0.0

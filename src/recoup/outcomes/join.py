@@ -104,7 +104,7 @@ class OutcomeJoin:
     """The stage that joins executed decisions with what their visitors bought and gave back.
 
     An order counts once however often its receipt is seen, at its earliest time. A refund that
-    names an order counts with it, up to its value; one that names none counts where its time lies
+    names an order counts with it, up to its value, from the decision on; one that names none counts where its time lies
     in the window. What an order costs the intervention is not given back by a refund.
 
     Parameters
@@ -327,7 +327,7 @@ class OutcomeJoin:
         named = dict.fromkeys(orders, 0)
         unnamed = 0
         for ts, value, order in ledger.refunds.values():
-            if order in orders and ts <= window.end + self._refund:
+            if order in orders and window.start < ts <= window.end + self._refund:
                 named[order] += orders[order] if value is None else value
             elif not order and window.start < ts <= window.end:
                 unnamed += value or 0
