@@ -104,8 +104,9 @@ class OutcomeJoin:
     """The stage that joins executed decisions with what their visitors bought and gave back.
 
     An order counts once however often its receipt is seen, at its earliest time. A refund that
-    names an order counts with it, up to its value, from the decision on; one that names none counts where its time lies
-    in the window. What an order costs the intervention is not given back by a refund.
+    names an order counts with it, up to its value, from the decision on; one that names none counts
+    where its time lies in the window. What an order costs the intervention is not given back by a
+    refund.
 
     Parameters
     ----------
