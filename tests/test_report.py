@@ -219,6 +219,20 @@ def test_a_defect_that_is_over_is_told_in_the_past() -> None:
     assert "was \u201cCheckout error\u201d" in sentence
     assert "it cost about" in sentence
     assert "3 Sep 2016, 07:00 to 5 Sep 2016, 07:00" in sentence
+    assert "It is over" in sentence
+    page = _Page(render_html(_summary(_defect(over=True)))).text
+    assert "Likely defects that are over by now cost up to $547 in all" in page
+    assert "What to do if it comes back" in page
+    assert "Nothing here is likely enough" not in page
+
+
+def test_a_defect_that_goes_on_is_told_before_a_costlier_one_that_is_over() -> None:
+    (sentence,) = [
+        s
+        for s in story.headline(_summary(_defect(over=True), _defect(page="/pay.html")))
+        if "costliest" in s
+    ]
+    assert "is \u201cCheckout error\u201d (page /pay.html)" in sentence
 
 
 def test_nothing_wrong_is_said_with_what_could_not_be_seen() -> None:
@@ -239,6 +253,7 @@ def test_likely_means_likely_in_all_places() -> None:
     assert page.count("Likely defects 1 of 2 ranked") == 1
     cost = story.total_cost(_summary(_defect(0.79), _defect(0.81), _defect(0.9, over=True)))
     assert (cost.lost_per_hour, cost.recoverable_per_hour) == (11.4, 3.4)
+    assert cost.lost_before == pytest.approx(11.4 * 48)
 
 
 def test_each_loss_is_told_since_it_began() -> None:

@@ -120,7 +120,7 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     tiles = [
         ("Visits", words.count(summary.sessions), f"{words.count(summary.visitors)} visitors"),
         ("Orders", words.count(summary.orders), _per_order(summary)),
-        ("Revenue", words.money(summary.revenue, summary.currency), ""),
+        ("Revenue", words.money(summary.revenue, summary.currency), _currency(summary)),
         (
             "Buying visits",
             words.share(summary.funnel.purchase, summary.funnel.sessions),
@@ -137,6 +137,10 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     return tiles
 
 
+def _currency(summary: Summary) -> str:
+    return "" if summary.currency or not summary.revenue else "currency not named"
+
+
 def _per_order(summary: Summary) -> str:
     if not summary.orders:
         return ""
@@ -149,15 +153,19 @@ def _visible(summary: Summary) -> str:
     return "" if visible is None else f"{words.figure(visible * rate.hours)} orders {rate.each}"
 
 
-def _cost(summary: Summary) -> tuple[str, str] | None:
+def _cost(summary: Summary) -> dict[str, str]:
+    """Write what likely defects cost: still, of that recoverable, and before they were over."""
     cost = story.total_cost(summary)
-    if not cost.lost_per_hour:
-        return None
     hours = story.loss_rate(summary).hours
-    return (
-        words.money(cost.lost_per_hour * hours, summary.currency),
-        words.money(cost.recoverable_per_hour * hours, summary.currency),
-    )
+    amounts = {
+        "still": cost.lost_per_hour * hours,
+        "recoverable": cost.recoverable_per_hour * hours,
+        "before": cost.lost_before,
+    }
+    return {
+        name: words.money(amount, summary.currency) if amount else ""
+        for name, amount in amounts.items()
+    }
 
 
 def _defect_row(rank: int, defect: Defect, summary: Summary) -> DefectRow:
@@ -189,7 +197,7 @@ def _defect_row(rank: int, defect: Defect, summary: Summary) -> DefectRow:
             f"{words.count(defect.exposed)} visits met it: {words.tally(defect.observed)} orders "
             f"came, {words.tally(defect.expected)} were to be expected."
         ),
-        evidence=defect.evidence,
+        evidence=words.evidence_words(defect.evidence),
     )
 
 

@@ -147,14 +147,15 @@ def _worst(worst: Defect, summary: Summary) -> str:
     rate = loss_rate(summary)
     loss = rate.of(worst.lost_orders_per_hour)
     worth = words.money(rate.of(worst.lost_value_per_hour).value, summary.currency)
-    name = words.defect_words(worst.type).name
-    is_, costs = ("is", "costs") if worst.until is None else ("was", "cost")
-    return (
-        f"The costliest thing wrong {is_} \u201c{name}\u201d "
-        f"({words.entity_words(worst.entity)}), {since_words(worst)}: it {costs} about "
-        f"{words.figure(loss.value)} orders {rate.each} (between {words.between(loss, 'and')}), "
-        f"worth about {worth} {rate.each}. What to do: {todo(worst)}."
-    )
+    name = f"\u201c{words.defect_words(worst.type).name}\u201d"
+    where, when = words.entity_words(worst.entity), since_words(worst)
+    orders = f"{words.figure(loss.value)} orders {rate.each}"
+    cost = f"{orders} (between {words.between(loss, 'and')}), worth about {worth} {rate.each}"
+    if worst.until is None:
+        opening = f"The costliest thing wrong is {name} ({where}), {when}: it costs about {cost}."
+        return f"{opening} What to do: {todo(worst)}."
+    opening = f"The costliest thing wrong was {name} ({where}), {when}: it cost about {cost}."
+    return f"{opening} It is over, and nothing as likely goes on."
 
 
 def _others(number: int) -> str:
@@ -232,18 +233,29 @@ def intake(summary: Summary) -> str:
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What the likely defects cost together, in currency units per hour."""
+    """What the likely defects cost together, in currency units.
+
+    Parameters
+    ----------
+    lost_per_hour, recoverable_per_hour
+        By those still open.
+    lost_before
+        In all, by those that are over.
+    """
 
     lost_per_hour: float
     recoverable_per_hour: float
+    lost_before: float
 
 
 def total_cost(summary: Summary) -> Cost:
-    """Add up what likely open defects cost, and what could be recovered of it.
+    """Add up what likely defects cost, and what could be recovered of it.
 
     Defects overlap (one visit can meet several), so this is an upper end, and the report says so.
     """
-    now = [defect for defect in likely_defects(summary) if defect.until is None]
+    likely = likely_defects(summary)
+    now = [defect for defect in likely if defect.until is None]
+    over = [defect for defect in likely if defect.until is not None]
     return Cost(
         sum(max(defect.lost_value_per_hour.value, 0.0) for defect in now),
         sum(
@@ -251,4 +263,5 @@ def total_cost(summary: Summary) -> Cost:
             for defect in now
             if defect.recommended
         ),
+        sum(max(lost_so_far(defect, summary).value, 0.0) for defect in over),
     )

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -142,6 +143,29 @@ def entity_words(entity: Mapping[str, str]) -> str:
 def intervention_words(intervention: str) -> str:
     """Say what an intervention does."""
     return INTERVENTIONS.get(intervention, intervention.replace("_", " "))
+
+
+def evidence_words(evidence: str) -> str:
+    """Name the steps of a visit in a sentence of evidence as a shop's owner does.
+
+    Examples
+    --------
+    >>> evidence_words("Of 9 that came to add_to_cart, 3 went on to begin_checkout.")
+    'Of 9 that came to the cart, 3 went on to checkout.'
+    """
+    return _STEP.sub(lambda found: _STEPS[found[0]], evidence)
+
+
+_STEPS: Final = {
+    "view_item_list": "a product list",
+    "view_item": "a product",
+    "add_to_cart": "the cart",
+    "view_cart": "the cart",
+    "begin_checkout": "checkout",
+    "add_shipping_info": "the delivery step",
+    "add_payment_info": "the payment step",
+}
+_STEP: Final = re.compile(rf"(?<= )(?:{'|'.join(_STEPS)})(?=[ .,:;]|$)")
 
 
 def action_words(label: str) -> str:
