@@ -1,0 +1,69 @@
+"""What an intervention does to a journey that is still open."""
+
+import math
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from recoup.simulator import layout as at
+from recoup.simulator.moves import ANNOY, RESCUE, go, leave
+from recoup.simulator.randomness import uniform
+from recoup.simulator.world import World
+
+ACTS, IN_TIME, RECOVERED, ANNOYED = range(4)
+LEDGER: Final = ("acts", "in_time", "brought_back", "driven_away")
+"""Counts per intervention: made, while the visit was open, and what they changed."""
+
+
+@njit(cache=True, nogil=True)
+def act(
+    own: NDArray[np.int64],
+    world: World,
+    which: int,
+    when: int,
+    ledger: NDArray[np.int64],
+) -> None:
+    """Show an intervention to a visitor at a moment, microseconds UTC.
+
+    One who is about to leave for a cause that the intervention answers stays with the stated
+    probability, which fades with the time since the cause. One who would have gone on may be
+    annoyed. One who has left is not reached; the act is paid all the same.
+    """
+    remedies = world.remedies
+    ledger[which, ACTS] += 1
+    own[at.COST] += remedies.cost_micros[which]
+    if own[at.STATE] in (at.ARRIVE, at.LAND) or own[at.NEXT_TS] >= world.end:
+        return
+    ledger[which, IN_TIME] += 1
+    own[at.OFFER] |= 1 << which
+    own[at.OFFER_PPM] += remedies.offer_ppm[which]
+    if own[at.STATE] == at.LEAVE:
+        _bring_back(own, world, which, when, ledger)
+    elif uniform(own[at.KEY], ANNOY + which) < remedies.annoys[which]:
+        ledger[which, ANNOYED] += 1
+        leave(own, at.LEAVE)
+
+
+@njit(cache=True, nogil=True)
+def _bring_back(
+    own: NDArray[np.int64],
+    world: World,
+    which: int,
+    when: int,
+    ledger: NDArray[np.int64],
+) -> None:
+    cause = own[at.CAUSE]
+    if own[at.WOULD] == at.LEAVE or (cause == at.WHIM and own[at.LOADED] == 0):
+        return
+    delay_s = max(0.0, (when - own[at.CAUSE_TS]) / 1e6)
+    fading = math.exp(-delay_s / world.remedies.fade_s[which])
+    share = world.remedies.recovered[which, cause] * fading
+    if uniform(own[at.KEY], RESCUE + which) >= share:
+        return
+    ledger[which, RECOVERED] += 1
+    if cause != at.WHIM:
+        own[at.SPARED] |= 1 << cause
+    own[at.NEXT_TS] = when
+    go(own, world.gap_s, own[at.WOULD])

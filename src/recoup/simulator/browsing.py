@@ -1,0 +1,257 @@
+"""The law up to the cart: landing, searching, lists, items. Each function emits one event."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from recoup.events import CODE
+from recoup.simulator import catalogue, rates
+from recoup.simulator import layout as at
+from recoup.simulator.moves import (
+    CHOICE,
+    FIFTH,
+    FOURTH,
+    LATENCY,
+    SECOND,
+    THIRD,
+    chance,
+
+    go,
+    harm,
+    leave,
+    met,
+
+    size_of,
+    skewed,
+)
+from recoup.simulator.randomness import uniform
+from recoup.simulator.world import World, pick
+
+Row = NDArray[np.int64]
+_PAGE_VIEW = CODE["page_view"]
+_SEARCHED = CODE["view_search_results"]
+_LISTED = CODE["view_item_list"]
+_SELECTED = CODE["select_item"]
+_VIEWED = CODE["view_item"]
+_EACH = catalogue.ITEMS_EACH
+
+
+@njit(cache=True, nogil=True)
+def arrive(own: Row, person: Row, warmth: float, world: World) -> None:
+    """Begin a visit: where it lands, and with which build. Emits nothing."""
+    key = own[at.KEY]
+    where = uniform(key, CHOICE)
+    own[at.LANDING] = 1 if where < rates.HOME_SHARE else 2
+    if where >= rates.CATEGORY_LANDING_SHARE:
+        own[at.LANDING] = 3
+    build = 0
+    for index in range(world.build_since.shape[0]):
+        if world.build_since[index] <= own[at.NEXT_TS]:
+            build = index
+    if build > 0 and uniform(key, SECOND) < catalogue.LAGGARDS:
+        build -= 1
+    own[at.BUILD] = build + 1
+    own[at.SPARED] = 0
+    own[at.QUERY] = 0
+    own[at.METHOD] = person[at.PREFERRED]
+    own[at.ATTEMPT] = 0
+    own[at.OFFER] = 0
+    own[at.OFFER_PPM] = 0
+    _to_category(own, world, pick(world.goods.category_chance, uniform(key, THIRD)) + 1)
+    own[at.ITEM] = (own[at.CATEGORY] - 1) * _EACH + 1 + int(uniform(key, LATENCY) ** 2 * _EACH)
+    own[at.STATE] = at.LAND
+
+
+@njit(cache=True, nogil=True)
+def _to_category(own: Row, world: World, category: int) -> None:
+    own[at.CATEGORY] = category
+    own[at.OFFSET] = 0
+
+
+@njit(cache=True, nogil=True)
+def land(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+    """Show the landing page; nearly half leave it at once."""
+    row[at.E_EVENT] = _PAGE_VIEW
+    own[at.PAGE] = catalogue.HOME
+    to = at.LIST
+    if own[at.LANDING] == 2:  # noqa: PLR2004
+        own[at.PAGE] = catalogue.CATEGORY_PAGE + own[at.CATEGORY]
+    elif own[at.LANDING] == 3:  # noqa: PLR2004
+        own[at.PAGE] = catalogue.ITEM_PAGE + own[at.ITEM]
+        to = at.VIEW
+    else:
+        where = uniform(own[at.KEY], SECOND)
+        to = at.SEARCH if where < rates.LAND_TO_SEARCH else at.OPEN_CATEGORY
+        to = at.SELECT if where >= rates.LAND_TO_CATEGORY else to
+    if own[at.LOADED] > 0 and uniform(own[at.KEY], THIRD) < rates.RESUME_CART:
+        to = at.CART
+    _page_loads(own, person, world, row)
+    when = own[at.NEXT_TS]
+    if uniform(own[at.KEY], CHOICE) < chance(rates.BOUNCE, warmth):
+        leave(own, at.LIST)
+    else:
+        go(own, world.gap_s, to)
+    _slow_page(own, person, world, row, when)
+
+
+@njit(cache=True, nogil=True)
+def _page_loads(own: Row, person: Row, world: World, row: Row) -> None:
+    own[at.FOUND] = met(own, person, world.troubles, world.natural_rate[at.D8], at.D8)
+    row[at.E_LATENCY] = int(
+        skewed(own[at.KEY], LATENCY, rates.LATENCY_MS, rates.LATENCY_SIGMA)
+        + size_of(own[at.FOUND], at.D8, world.troubles, world.natural_size)
+    )
+
+
+@njit(cache=True, nogil=True)
+def _slow_page(own: Row, person: Row, world: World, row: Row, when: int) -> None:
+    harm(own, world.troubles, world.natural_effect, own[at.FOUND], at.D8, when)
+
+
+@njit(cache=True, nogil=True)
+def search(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+    """Search: results, none, or slowly."""
+    key = own[at.KEY]
+    row[at.E_EVENT] = _SEARCHED
+    own[at.PAGE] = catalogue.SEARCH_PAGE
+    own[at.QUERY] = pick(world.goods.query_chance, uniform(key, SECOND)) + 1
+    own[at.CATEGORY] = world.goods.query_category[own[at.QUERY]]
+    own[at.OFFSET] = world.goods.query_offset[own[at.QUERY]]
+    slow = met(own, person, world.troubles, world.natural_rate[at.S6], at.S6)
+    row[at.E_LATENCY] = int(
+        skewed(key, LATENCY, rates.SEARCH_LATENCY_MS, rates.LATENCY_SIGMA)
+        + size_of(slow, at.S6, world.troubles, world.natural_size)
+    )
+    empty = met(own, person, world.troubles, world.natural_rate[at.S1], at.S1)
+    row[at.E_RESULTS] = world.goods.query_results[own[at.QUERY]] if empty == at.UNMET else 0
+    row[at.E_LIST] = catalogue.SEARCH_LIST
+    row[at.E_POSITION] = own[at.OFFSET]
+    when = own[at.NEXT_TS]
+    _from_list(own, warmth, world)
+    if empty != at.UNMET:
+        _nothing_found(own, world, empty, when)
+    harm(own, world.troubles, world.natural_effect, slow, at.S6, when)
+
+
+@njit(cache=True, nogil=True)
+def _nothing_found(own: Row, world: World, found: int, when: int) -> None:
+    """Leave, or try other words; without results there is nothing to select."""
+    if own[at.STATE] == at.LEAVE:
+        return
+    harm(own, world.troubles, world.natural_effect, found, at.S1, when)
+    if own[at.STATE] == at.SELECT:
+        again = uniform(own[at.KEY], THIRD) < rates.REFORMULATE
+        own[at.STATE] = at.SEARCH if again else at.OPEN_CATEGORY
+
+
+@njit(cache=True, nogil=True)
+def open_category(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+    """Open a category's page; its list follows."""
+    row[at.E_EVENT] = _PAGE_VIEW
+    if own[at.QUERY] == 0:
+        chosen = pick(world.goods.category_chance, uniform(own[at.KEY], SECOND)) + 1
+        _to_category(own, world, chosen)
+    own[at.QUERY] = 0
+    own[at.OFFSET] = 0
+    own[at.PAGE] = catalogue.CATEGORY_PAGE + own[at.CATEGORY]
+    _page_loads(own, person, world, row)
+    when = own[at.NEXT_TS]
+    go(own, world.gap_s, at.LIST)
+    _slow_page(own, person, world, row, when)
+
+
+@njit(cache=True, nogil=True)
+def list_items(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+    """Show a page of a category."""
+    row[at.E_EVENT] = _LISTED
+    row[at.E_POSITION] = own[at.OFFSET]
+    row[at.E_LIST] = catalogue.CATEGORY_LIST
+    row[at.E_RESULTS] = _EACH
+    own[at.PAGE] = catalogue.CATEGORY_PAGE + own[at.CATEGORY]
+    _from_list(own, warmth, world)
+    if own[at.STATE] == at.LIST:
+        own[at.OFFSET] = (own[at.OFFSET] + at.SHOWN) % _EACH
+
+
+@njit(cache=True, nogil=True)
+def _from_list(own: Row, warmth: float, world: World) -> None:
+    """Leave, select, search, or turn the page."""
+    key = own[at.KEY]
+    if uniform(key, CHOICE) < chance(rates.LIST_LEAVE, warmth):
+        leave(own, at.SELECT)
+    elif uniform(key, FOURTH) < chance(rates.LIST_SELECT, warmth):
+        go(own, world.gap_s, at.SELECT)
+    elif uniform(key, THIRD) < rates.LIST_SEARCH:
+        go(own, world.gap_s, at.SEARCH)
+    else:
+        go(own, world.gap_s, at.LIST)
+
+
+@njit(cache=True, nogil=True)
+def select(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+    """Select one of the items shown; the eye goes down the list."""
+    row[at.E_EVENT] = _SELECTED
+    draw = uniform(own[at.KEY], CHOICE)
+    position, left = 1, 1.0 - rates.NEXT_POSITION
+    while draw > left and position < at.SHOWN:
+        draw = (draw - left) / (1.0 - left)
+        position += 1
+    row[at.E_POSITION] = position
+    row[at.E_LIST] = catalogue.CATEGORY_LIST if own[at.QUERY] == 0 else catalogue.SEARCH_LIST
+    own[at.ITEM] = shown_item(own[at.CATEGORY], own[at.OFFSET], position)
+    go(own, world.gap_s, at.VIEW)
+
+
+@njit(cache=True, nogil=True)
+def shown_item(category: int, offset: int, position: int) -> int:
+    """Give the item at a position, from 1, of a list."""
+    return (category - 1) * _EACH + 1 + (offset + position - 1) % _EACH
+
+
+@njit(cache=True, nogil=True)
+def view_item(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+    """Show an item: its price, whether it is there, and when it would arrive."""
+    key = own[at.KEY]
+    row[at.E_EVENT] = _VIEWED
+    own[at.CATEGORY] = world.goods.item_category[own[at.ITEM]]
+    own[at.PAGE] = catalogue.ITEM_PAGE + own[at.ITEM]
+    missing = met(own, person, world.troubles, world.natural_rate[at.D1], at.D1)
+    late = met(own, person, world.troubles, world.natural_rate[at.D2], at.D2)
+    row[at.E_IN_STOCK] = int(missing == at.UNMET)
+    row[at.E_PROMISE] = promise(own, person, world, late)
+    row[at.E_LATENCY] = int(skewed(key, LATENCY, rates.LATENCY_MS, rates.LATENCY_SIGMA))
+    when = own[at.NEXT_TS]
+    if uniform(key, CHOICE) < chance(rates.VIEW_LEAVE, warmth):
+        leave(own, at.ADD if missing == at.UNMET else at.VIEW)
+    elif uniform(key, SECOND) < chance(rates.VIEW_ADD, warmth):
+        go(own, world.gap_s, at.ADD)
+    elif uniform(key, THIRD) < rates.VIEW_RELATED:
+        _to_related(own)
+        go(own, world.gap_s, at.VIEW)
+    else:
+        go(own, world.gap_s, at.LIST)
+    if missing != at.UNMET and own[at.STATE] == at.ADD:
+        _cannot_have(own, world, missing, when)
+    harm(own, world.troubles, world.natural_effect, late, at.D2, when)
+
+
+@njit(cache=True, nogil=True)
+def _to_related(own: Row) -> None:
+    hop = 1 + int(uniform(own[at.KEY], FIFTH) * 5)
+    within = (own[at.ITEM] - 1) % _EACH
+    own[at.ITEM] += (within + hop) % _EACH - within
+
+
+@njit(cache=True, nogil=True)
+def _cannot_have(own: Row, world: World, found: int, when: int) -> None:
+    """Look at another item instead of adding this one, or leave for it."""
+    _to_related(own)
+    own[at.STATE] = at.VIEW
+    harm(own, world.troubles, world.natural_effect, found, at.D1, when)
+
+
+@njit(cache=True, nogil=True)
+def promise(own: Row, person: Row, world: World, late: int) -> int:
+    """Give the days promised for the visit's item."""
+    days = world.promise[person[at.COUNTRY]] + world.goods.item_days[own[at.ITEM]]
+    return int(days + size_of(late, at.D2, world.troubles, world.natural_size))

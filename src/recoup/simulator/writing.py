@@ -1,0 +1,67 @@
+"""A simulation on disk: ``events.parquet`` in the native form, and ``truth.json``."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from recoup.events import EVENT_SCHEMA, ITEM_SCHEMA, EventBatch
+from recoup.simulator.scenario import Scenario
+from recoup.simulator.shop import Shop, Simulation
+from recoup.simulator.truth import Truth
+
+ITEMS: Final = "items"
+_FIELDS: Final = tuple(name for name in ITEM_SCHEMA if name != "event")
+_LISTS: Final = pl.List(pl.Struct({name: ITEM_SCHEMA[name] for name in _FIELDS}))
+_ROWS: Final = 1 << 16
+
+
+def write_simulation(
+    out: Path, *, visitors: int, days: float, seed: int, scenario: Scenario
+) -> Truth:
+    """Write a shop's events and truth into a directory, and give the truth.
+
+    Parameters
+    ----------
+    out
+        Gets ``events.parquet``, one row per event with its item lines in a column ``items``, and
+        ``truth.json``.
+    visitors, days, seed, scenario
+        See :class:`recoup.simulator.Shop`.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range, or the scenario states something impossible.
+    """
+    simulation = Simulation(Shop(visitors, days, seed, scenario))
+    out.mkdir(parents=True, exist_ok=True)
+    _write_events(simulation.batches, out / "events.parquet")
+    truth = {"visitors": visitors, "days": days, "seed": seed, **simulation.truth}
+    (out / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(truth)) + b"\n")
+    return truth
+
+
+def _write_events(batches: Iterable[EventBatch], target: Path) -> None:
+    """Write by way of one part per batch, so that the whole is never in memory."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
+        parts = []
+        for number, batch in enumerate(batches):
+            part = Path(folder) / f"{number:08d}.arrow"
+            _nested(batch).write_ipc(part)
+            parts.append(part)
+        whole = Path(folder) / target.name
+        rows = pl.scan_ipc(parts).select(*EVENT_SCHEMA.names(), ITEMS)
+        rows.sink_parquet(whole, compression="zstd", row_group_size=_ROWS, maintain_order=True)
+        whole.replace(target)
+
+
+def _nested(batch: EventBatch) -> pl.DataFrame:
+    lines = batch.items.select("event", pl.struct(_FIELDS).alias(ITEMS))
+    lists = lines.group_by("event", maintain_order=True).agg(ITEMS)
+    rows = batch.events.with_row_index("row_")
+    joined = rows.join(lists, left_on="row_", right_on="event", how="left", maintain_order="left")
+    return joined.drop("row_").with_columns(pl.col(ITEMS).cast(_LISTS))
