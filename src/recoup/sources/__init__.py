@@ -69,7 +69,7 @@ def open_source(
         rules = load_mapping(mapping)
         return MappedSource(pick_files(find_files(log), rules.files), rules, now=moment)
     if format == SHOP or (format is None and log.is_dir() and is_shop(log)):
-        return GoogleMerchStore(log)
+        return GoogleMerchStore(log, now=moment)
     if format not in {None, NATIVE}:
         raise SourceError(
             f"Expected a format out of {', '.join(FORMATS)}, got `{format}`",

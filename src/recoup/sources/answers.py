@@ -24,6 +24,8 @@ FUNNEL: Final = {
 SPARSE: Final = 0.05
 """Share of events with a latency below which single pages are hard to blame."""
 ALONE: Final = 0.95
+BACKGROUND: Final = ("item", "value", "element")
+"""Fields that a signal needs beside another, which alone tell nothing."""
 MIN_STEPS: Final = 2
 PRESENT: Final = ("session", "item", "order", "query", "page", "category", *SEGMENTS,
                   "payment_method", "error_code", "element", "option", "coupon", "arm", "currency",
@@ -89,10 +91,9 @@ def _overview(census: Census) -> list[str]:
         return []
     days = (census.last - census.first).total_seconds() / 86_400
     names = ", ".join(f"{name} {count:,}" for name, count in census.events.most_common(12))
-    said = [
-        f"{total:,} events of {len(census.visitors):,} visitors from {census.first:%Y-%m-%d %H:%M} "
-        f"to {census.last:%Y-%m-%d %H:%M} UTC ({days:.1f} days): {names}."
-    ]
+    period = f"from {census.first:%Y-%m-%d %H:%M} to {census.last:%Y-%m-%d %H:%M} UTC"
+    people = f"{len(census.visitors):,} visitors"
+    said = [f"{total:,} events of {people} {period} ({days:.1f} days): {names}."]
     if census.lines:
         said.append(f"Item lines: {census.lines:,}, so single items can be judged.")
     return said
@@ -182,7 +183,8 @@ def _signal(census: Census, signal: Signal) -> tuple[bool, str]:
     if not seen:
         return False, f"{title}: no event of {', '.join(names)} is recorded."
     filled = {field: sum(census.filled[name, field] for name in names) for field in signal.fields}
-    if any(filled.values()):
+    telling = [field for field in signal.fields if field not in BACKGROUND] or signal.fields
+    if any(filled[field] for field in telling):
         which = ", ".join(f"{field} in {count:,}" for field, count in filled.items() if count)
         return True, f"{title}: {which} of {seen:,} events of {', '.join(names)}."
     return False, f"{title}: {', '.join(signal.fields)} missing from {', '.join(names)}."
@@ -191,10 +193,11 @@ def _signal(census: Census, signal: Signal) -> tuple[bool, str]:
 def _experiment(census: Census) -> tuple[bool, str]:
     if census.fields["arm"] and census.fields["propensity"]:
         return True, "What an intervention did: arms and propensities are recorded."
-    return False, (
+    said = (
         "What an intervention did: no arm with its propensity is recorded, so causes of "
         "differences between shoppers cannot be told apart."
     )
+    return False, said
 
 
 def _refunds(census: Census) -> tuple[bool, str]:

@@ -29,6 +29,8 @@ RARER: Final = 3.0
 """A silence must owe this many times what any other silence of the column owes."""
 MIN_ROWS: Final = 30
 MIN_SHIFT: Final = 0.1
+PLAIN_SHIFT: Final = 0.25
+"""The same for a column that names nothing: a weekend shifts a region by 0.16."""
 MIN_BUCKETS: Final = 4
 MAX_BUCKETS: Final = 64
 MIN_SIDE: Final = 2
@@ -135,7 +137,10 @@ class Watch:
                 )
                 continue
             missed = int(rows[first:last].sum())
-            detail = f"{title} has no value in {missed:,} rows; before, {_rate(rows, present, 0, first):.1%} of rows had one."
+            usual = _rate(rows, present, 0, first)
+            detail = (
+                f"{title} has no value in {missed:,} rows; before, {usual:.1%} of rows had one."
+            )
             yield self._finding("column_missing", name, since, until, detail)
         if not silences:
             yield from self._shift(name, title, starts, rows, present)
@@ -152,6 +157,8 @@ class Watch:
             rows.sum() - rows[first:last].sum()
         )
         kind = "ids_missing" if name in self._names and inside > outside else "null_rate_shift"
+        if name not in self._names and abs(inside - outside) < PLAIN_SHIFT:
+            return
         until = None if last == len(rows) else int(starts[last])
         detail = (
             f"{title} is missing from {inside:.1%} of rows, against {outside:.1%} at other times."

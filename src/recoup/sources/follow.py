@@ -78,8 +78,16 @@ class Followed(msgspec.Struct, frozen=True):
     renamed: tuple[Renamed, ...]
 
 
-class _Profile:
-    """What a column has held so far."""
+class Profile:
+    """What a column has held so far.
+
+    Examples
+    --------
+    >>> profile = Profile()
+    >>> profile.add(pl.Series(["SKU-17", "SKU-4"]), 2)
+    >>> profile.shapes.most_common(1)
+    [('a-9', 2)]
+    """
 
     def __init__(self) -> None:
         self.rows = self.present = 0
@@ -87,21 +95,28 @@ class _Profile:
         self.shapes: Counter[str] = Counter()
         self.length = 0.0
 
-    def add(self, column: pl.Series, present: int) -> None:
+    def add(self, column: pl.Series, present: int, *, sample: int = SAMPLE) -> None:
+        """Take in values, of which ``present`` are not null; the first ``sample`` are kept."""
         self.rows += len(column)
         self.present += present
         if not present:
             return
-        values = as_text(column.drop_nulls().head(SAMPLE)).str.head(SAMPLE)
+        values = as_text(column.drop_nulls().head(sample)).str.head(SAMPLE)
         if len(self.known) < MAX_KNOWN:
             self.known.update(values.to_list())
         shapes = values.str.replace_all(r"\p{L}+", "a").str.replace_all(r"\d+", "9")
         self.shapes.update(shapes.to_list())
         self.length = float(values.str.len_chars().cast(pl.Float64).sum() / len(values))
 
-    @property
-    def rate(self) -> float:
-        return self.present / self.rows if self.rows else 0.0
+    def merge(self, other: "Profile | None") -> None:
+        """Take in what another column has held."""
+        if other is None:
+            return
+        self.rows += other.rows
+        self.present += other.present
+        self.known |= other.known
+        self.shapes.update(other.shapes)
+        self.length = other.length or self.length
 
 
 class Follower:
@@ -118,7 +133,7 @@ class Follower:
     def __init__(self, wanted: Iterable[str], *, by_name: Iterable[str]) -> None:
         self._wanted = set(wanted)
         self._by_name = set(by_name)
-        self._profiles: dict[str, _Profile] = {}
+        self._profiles: dict[str, Profile] = {}
         self._aliases: dict[str, list[str]] = {}
         self._first = True
 
@@ -151,7 +166,7 @@ class Follower:
     def _judge(
         self, block: Block, after: Block | None, pending: list[Renamed]
     ) -> tuple[tuple[Renamed, ...], list[Renamed]]:
-        """Look for changes in two blocks, and give those that begin in the first and in the next."""
+        """Look for changes in two blocks: those that begin in the first, and in the next."""
         windows = [_present(block.frame)] + ([] if after is None else [_present(after.frame)])
         frames = [block.frame] + ([] if after is None else [after.frame])
         changes = self._changes(windows, frames) if block.frame.height else []
@@ -159,7 +174,7 @@ class Follower:
         for _, change in changes:
             self._aliases.setdefault(change.old, []).append(change.new)
         for name, mask in windows[0].items():
-            self._profiles.setdefault(name, _Profile()).add(
+            self._profiles.setdefault(name, Profile()).add(
                 block.frame[name].filter(mask), int(mask.sum())
             )
             self._profiles[name].rows += block.frame.height - int(mask.sum())
@@ -184,17 +199,15 @@ class Follower:
         }
         changes: list[tuple[int, Renamed]] = []
         for old, end in ended.items():
-            found = [
-                (strength, new, reason)
-                for new, begin in begun.items()
-                if begin >= end - BOTH * sum(heights)
-                and (
-                    judged := self._alike(
-                        old, new, windows, frames, alone=len(ended) == len(begun) == 1
-                    )
-                )
-                for strength, reason in [judged]
-            ]
+            old_names = (old, *self._aliases.get(old, ()))
+            before = self._profile(old_names, windows, frames)
+            alone = len(ended) == len(begun) == 1
+            found: list[tuple[float, str, str]] = []
+            for new, begin in begun.items():
+                after = self._profile([new], windows, frames)
+                judged = alike(old, new, before, after, alone=alone)
+                if begin >= end - BOTH * sum(heights) and judged is not None:
+                    found.append((judged[0], new, judged[1]))
             if not found:
                 continue
             found.sort(reverse=True)
@@ -243,47 +256,45 @@ class Follower:
             start += height
         return None
 
-    def _alike(
-        self,
-        old: str,
-        new: str,
-        windows: list[dict[str, pl.Series]],
-        frames: list[pl.DataFrame],
-        *,
-        alone: bool,
-    ) -> tuple[float, str] | None:
-        """Say how strongly one column looks like the continuation of another, and why."""
-        before = _Profile()
-        for name in (old, *self._aliases.get(old, ())):
-            _merge(before, self._profiles.get(name))
+    def _profile(
+        self, names: Iterable[str], windows: list[dict[str, pl.Series]], frames: list[pl.DataFrame]
+    ) -> Profile:
+        """Give what columns have held so far, the blocks in view included."""
+        whole = Profile()
+        for name in names:
+            whole.merge(self._profiles.get(name))
             for window, frame in zip(windows, frames, strict=True):
                 if name in window:
-                    before.add(frame[name].filter(window[name]), int(window[name].sum()))
-        after = _Profile()
-        for window, frame in zip(windows, frames, strict=True):
-            if new in window:
-                after.add(frame[new].filter(window[new]), int(window[new].sum()))
-        named = like_names(old, new)
-        if not before.present:
-            same = field_of(old)
-            other = field_of(new)
-            meant = same is not None and other is not None and same[0] == other[0]
-            return (
-                (1.0, "the mapping's column never comes, and this one's name means the same")
-                if meant
-                else None
-            )
-        shape = _shape_overlap(before, after)
-        if shape < SAME_SHAPE:
-            return None
-        known = len(before.known & after.known) / max(1, len(after.known))
-        if known >= SAME_VALUES and len(after.known) >= FEW:
-            return 2 + known, f"{known:.0%} of its values are known from `{old}`"
-        if named:
-            return 1 + shape, "its name and the shape of its values are alike"
-        if alone and len(after.known) >= FEW:
-            return shape, "no other column came or went, and the shape of its values is the same"
+                    whole.add(frame[name].filter(window[name]), int(window[name].sum()))
+        return whole
+
+
+def alike(
+    old: str, new: str, before: Profile, after: Profile, *, alone: bool
+) -> tuple[float, str] | None:
+    """Say how strongly one column looks like the continuation of another, and why.
+
+    Parameters
+    ----------
+    before, after
+        What the two have held.
+    alone
+        Whether no other column came or went.
+    """
+    named = like_names(old, new)
+    if not before.present:
+        return (1.0, "its name means the same as the column's that never comes") if named else None
+    shape = shape_overlap(before, after)
+    if shape < SAME_SHAPE:
         return None
+    known = len(before.known & after.known) / max(1, len(after.known))
+    if known >= SAME_VALUES and len(after.known) >= FEW:
+        return 2 + known, f"{known:.0%} of its values are known from `{old}`"
+    if named:
+        return 1 + shape, "its name and the shape of its values are alike"
+    if alone and len(after.known) >= FEW:
+        return shape, "no other column came or went, and the shape of its values is the same"
+    return None
 
 
 def _filled(first: pl.Series, second: pl.Series) -> pl.Series:
@@ -293,17 +304,7 @@ def _filled(first: pl.Series, second: pl.Series) -> pl.Series:
     return first.zip_with(has_value(first), second)
 
 
-def _merge(into: _Profile, other: _Profile | None) -> None:
-    if other is None:
-        return
-    into.rows += other.rows
-    into.present += other.present
-    into.known |= other.known
-    into.shapes.update(other.shapes)
-    into.length = other.length or into.length
-
-
-def _shape_overlap(before: _Profile, after: _Profile) -> float:
+def shape_overlap(before: Profile, after: Profile) -> float:
     """Share of values whose shape both columns have; 0 where their lengths differ much."""
     first, second = before.shapes.total(), after.shapes.total()
     if not first or not second:

@@ -2,8 +2,9 @@
 
 import datetime as dt
 import re
+from collections.abc import Callable
 from pathlib import PurePath
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import polars as pl
@@ -15,6 +16,7 @@ from recoup.sources.mapping import Column, Items, Mapping, Names, Time
 from recoup.sources.synonyms import event_of, field_of, snake
 from recoup.sources.tables import Block
 from recoup.sources.values import (
+    Reading,
     as_text,
     read_count,
     read_flag,
@@ -25,6 +27,13 @@ from recoup.sources.values import (
 )
 
 SURE: Final = 0.8
+UNIQUE: Final = 0.9
+READERS: Final[tuple[tuple[tuple[str, ...], Callable[[pl.Series], Reading]], ...]] = (
+    (MONEY, read_money),
+    (COUNTS, read_count),
+    (REALS, read_real),
+    (FLAGS, read_flag),
+)
 MAX_EVENT_NAMES: Final = 200
 AMBIGUOUS: Final = (
     "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y",
@@ -92,7 +101,7 @@ def guess_mapping(sample: Block, *, now: dt.datetime, source: str) -> Guess:
         field: rule for field, rule in columns.items() if not set(rule.sources) & set(event.sources)
     }
     items = _guess_items(raw, columns, event)
-    order = "arrival" if _in_order(moments) else "time"
+    order: Literal["arrival", "time"] = "arrival" if _in_order(moments) else "time"
     if order == "time":
         notes["order"] = "the rows are not in order of time: they are sorted first, in memory"
     mapping = Mapping(ts, event, columns, items, source=source, order=order)
@@ -160,19 +169,12 @@ def _plausible(raw: Raw, field: str, name: str) -> bool:
     column = raw.get(name)
     text = read_text(column)
     present = text.len() - text.null_count()
-    if not present:
+    if not present or column.dtype.is_nested():
         return False
     if field == "id":
-        return text.n_unique() >= 0.9 * present
-    if field in MONEY:
-        return read_money(column).values.count() >= SURE * present
-    if field in COUNTS:
-        return read_count(column).values.count() >= SURE * present
-    if field in REALS:
-        return read_real(column).values.count() >= SURE * present
-    if field in FLAGS:
-        return read_flag(column).values.count() >= SURE * present
-    return not column.dtype.is_nested()
+        return text.n_unique() >= UNIQUE * present
+    reader = next((reader for fields, reader in READERS if field in fields), None)
+    return reader is None or reader(column).values.count() >= SURE * present
 
 
 def _guess_visitor(raw: Raw, columns: dict[str, Column], notes: dict[str, str]) -> None:
@@ -250,7 +252,7 @@ def _guess_items(raw: Raw, columns: dict[str, Column], event: Names) -> Items | 
     if event.constant == "purchase" and order is not None and "item" in columns:
         ids = raw.text(order.sources, ())
         if ids.n_unique() < SURE * len(ids) and _together(ids):
-            fields = {f: str(columns[f].column) for f in LINE_FIELDS if f in columns}
+            fields = {str(f): str(columns[f].column) for f in LINE_FIELDS if f in columns}
             return Items(group_by=list(order.sources), fields=fields)
     return None
 

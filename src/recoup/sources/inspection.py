@@ -67,7 +67,9 @@ def inspect_log(path: str | Path, *, now: dt.datetime | None = None) -> Inspecti
         raise SourceError(f"Expected a log, got nothing at `{log}`", hint="check the path")
     if log.is_dir() and is_shop(log):
         return _judged(
-            GoogleMerchStore(log), f"# A log of the format `{SHOP}`: no mapping needed.\n", []
+            GoogleMerchStore(log, now=moment),
+            f"# A log of the format `{SHOP}`: no mapping needed.\n",
+            [],
         )
     files = find_files(log)
     chosen, sample, dialect, left = _choose(files)

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from recoup.events import ITEM_SCHEMA, ItemRole, conform
+from recoup.sources.json_table import spread
 from recoup.sources.mapping import Items, Mapping
 from recoup.sources.tables import unnested
 from recoup.sources.values import read_count, read_money, read_text
@@ -69,84 +70,74 @@ def _from_list(
 ) -> tuple[pl.DataFrame, list[Complaint]]:
     column = raw.get(name)
     complaints = pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
-    if not isinstance(column.dtype, pl.List | pl.Array):
-        column, wrong = _parse(column)
+    if isinstance(column.dtype, pl.List | pl.Array):
+        lists = pl.DataFrame({"event": _numbers(kept), "line": column.filter(kept)})
+        lines = _flat(lists.explode("line").drop_nulls("line"))
+    else:
+        lines, wrong = _parse(column, kept)
         complaints = complaints.set(wrong, "bad_items")
-    lists = pl.DataFrame({"event": _numbers(kept), "line": column.filter(kept)})
-    lines = lists.explode("line").drop_nulls("line")
     if lines.is_empty():
         return pl.DataFrame(schema=ITEM_SCHEMA), [(name, complaints)]
-    shaped, wrong = _shape(lines, rule)
-    if wrong is not None:
+    shaped, refused = _shape(lines, rule)
+    if len(refused):
         places = pl.DataFrame({"row": kept.arg_true(), "event": _numbers(kept)})
-        rows = places.filter(pl.col("event").is_in(wrong.implode()))["row"]
+        rows = places.filter(pl.col("event").is_in(refused.implode()))["row"]
         complaints = complaints.scatter(rows, "bad_items")
     return shaped, [(name, complaints)]
 
 
-def _parse(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Read lists written as JSON text."""
-    text = read_text(column)
-    parsed = [None if value is None else _list(value) for value in text.to_list()]
-    wrong = pl.Series([value is BAD for value in parsed], dtype=pl.Boolean)
-    lists = [[] if value is None or value is BAD else value for value in parsed]
-    keys = dict.fromkeys(
-        key for lines in lists for line in lines if isinstance(line, dict) for key in line
-    )
-    rows = [[_strings(line, keys) for line in lines] for lines in lists]
-    struct = pl.Struct({key: pl.String() for key in keys} or {"item": pl.String()})
-    return pl.Series("line", rows, pl.List(struct)), wrong
+def _parse(column: pl.Series, kept: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
+    """Read lists written as JSON text: one row per line, and which rows hold no list."""
+    numbers: list[int] = []
+    lines: list[dict[str, Any]] = []
+    wrong: list[bool] = []
+    number = 0
+    for text, keep in zip(read_text(column).to_list(), kept.to_list(), strict=True):
+        found = _list(text) if keep and text is not None else []
+        wrong.append(found is None)
+        for line in found or []:
+            numbers.append(number)
+            lines.append(line if isinstance(line, dict) else {"item": line})
+        number += keep
+    columns: dict[str, pl.Series] = {}
+    spread(lines, "", 1, columns)
+    columns["event"] = pl.Series(numbers, dtype=pl.UInt32)
+    frame = pl.DataFrame([column.alias(name) for name, column in columns.items()])
+    return frame, pl.Series(wrong, dtype=pl.Boolean)
 
 
-BAD: Final[list[Any]] = [None]
-
-
-def _list(text: str) -> list[Any]:
+def _list(text: str) -> list[Any] | None:
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return BAD
+        return None
     if isinstance(found, dict):
         return [found]
-    return found[:MAX_LINES] if isinstance(found, list) else BAD
+    return found[:MAX_LINES] if isinstance(found, list) else None
 
 
-def _strings(line: object, keys: dict[str, None]) -> dict[str, str | None]:
-    if isinstance(line, dict):
-        return {key: _string(line.get(key)) for key in keys}
-    return {"item": _string(line)}
-
-
-def _string(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode()
-
-
-def _shape(lines: pl.DataFrame, rule: Items) -> tuple[pl.DataFrame, pl.Series | None]:
-    """Bring exploded lines to ``ITEM_SCHEMA``; give the events of lines with a bad field."""
-    if not isinstance(lines.schema["line"], pl.Struct):
-        frame = lines.select("event", item=read_text(lines["line"]))
-        return conform(frame.with_columns(role=pl.lit(rule.role)), ITEM_SCHEMA), None
-    flat = _flat(lines)
-    columns: dict[str, pl.Series] = {"event": flat["event"]}
-    wrong: list[pl.Series] = []
+def _shape(lines: pl.DataFrame, rule: Items) -> tuple[pl.DataFrame, pl.Series]:
+    """Bring lines to ``ITEM_SCHEMA``; give the events of lines with a bad field."""
+    columns: dict[str, pl.Series] = {"event": lines["event"]}
+    wrong = [lines["event"].head(0)]
     for field in ITEM_SCHEMA:
         name = rule.fields.get(field, field)
-        if field == "event" or name not in flat.columns or name == "event":
+        if "event" in {field, name} or name not in lines.columns:
             continue
-        columns[field], bad = _field(field, flat[name], rule)
-        wrong.append(flat["event"].filter(bad))
-    roles = columns.get("role", pl.Series([None], dtype=pl.String).new_from_index(0, flat.height))
-    valid = roles.set(~roles.is_in(ItemRole.categories.to_list()).fill_null(value=False), None)
-    columns["role"] = valid.fill_null(rule.role)
-    bad_events = pl.concat(wrong).unique() if wrong else None
+        columns[field], bad = _field(field, lines[name], rule)
+        wrong.append(lines["event"].filter(bad))
+    none = pl.Series([None], dtype=pl.String).new_from_index(0, lines.height)
+    roles = columns.get("role", none)
+    known = roles.is_in(ItemRole.categories.to_list()).fill_null(value=False)
+    columns["role"] = roles.set(~known, None).fill_null(rule.role)
     frame = conform(pl.DataFrame([c.alias(n) for n, c in columns.items()]), ITEM_SCHEMA)
-    return frame, bad_events if bad_events is not None and len(bad_events) else None
+    return frame, pl.concat(wrong).unique()
 
 
 def _flat(lines: pl.DataFrame) -> pl.DataFrame:
     """Give the fields of the lines as columns, beside the number of their event."""
+    if not isinstance(lines.schema["line"], pl.Struct):
+        return lines.rename({"line": "item"})
     inner = unnested(lines["line"].struct.unnest())
     if "event" in inner.columns:
         inner = inner.drop("event")

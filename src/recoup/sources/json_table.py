@@ -87,7 +87,7 @@ def _block(
     label: str, numbers: list[int], records: list[Record], dead: list[dict[str, str]]
 ) -> Block:
     columns: dict[str, pl.Series] = {}
-    _spread(records, "", 1, columns)
+    spread(records, "", 1, columns)
     rows = pl.Series(numbers, dtype=pl.Int64)
     if len(columns) > MAX_COLUMNS:
         kept = list(columns)[:MAX_COLUMNS]
@@ -100,7 +100,7 @@ def _block(
     return Block(label, frame, rows, dead_frame(dead))
 
 
-def _spread(
+def spread(
     records: Sequence[Record | None], prefix: str, depth: int, columns: dict[str, pl.Series]
 ) -> None:
     """Add a column for each key of the objects, and for each key of objects inside them."""
@@ -110,7 +110,7 @@ def _spread(
         kinds = set(map(type, values))
         if dict in kinds and depth < MAX_DEPTH:
             inner = [value if isinstance(value, dict) else None for value in values]
-            _spread(inner, f"{prefix}{name}.", depth + 1, columns)
+            spread(inner, f"{prefix}{name}.", depth + 1, columns)
             values = [None if isinstance(value, dict) else value for value in values]
             kinds = set(map(type, values))
             if kinds == {type(None)}:

@@ -104,31 +104,37 @@ def _recode(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _split(chunks: Iterator[bytes], encoding: str) -> Iterator[Line]:
-    number, held, skipping = 0, b"", False
-    broken = None
-    while True:
-        try:
-            chunk = next(chunks, None)
-        except BrokenStreamError as error:
-            broken, chunk = error.reason, None
-        if chunk is None:
-            break
+    """Cut chunks at line breaks; what is left of a line that is too long is passed over."""
+    number, held, skipping = 1, b"", False
+    reason = None
+    while reason is None:
+        chunk, reason = _next(chunks)
         *whole, held = (held + chunk).split(b"\n")
         for raw in whole:
-            number += 1
-            if skipping:
-                skipping = False
-            elif raw.strip():
+            if not skipping and raw.strip():
                 yield _line(number, raw, encoding)
-        if skipping:
-            held = b""
-        elif len(held) > MAX_LINE:
-            yield _too_long(number + 1, held, encoding)
+            skipping = False
+            number += 1
+        if skipping or len(held) > MAX_LINE:
+            if not skipping:
+                yield _too_long(number, held, encoding)
             held, skipping = b"", True
-    if broken is not None:
-        yield Line(number + 1, held[:SHOWN].decode(encoding, "replace"), broken)
-    elif held.strip() and not skipping:
-        yield _line(number + 1, held, encoding)
+    if reason != END:
+        yield Line(number, held[:SHOWN].decode(encoding, "replace"), reason)
+    elif held.strip():
+        yield _line(number, held, encoding)
+
+
+def _next(chunks: Iterator[bytes]) -> tuple[bytes, str | None]:
+    """Give the next chunk, or why there is none."""
+    try:
+        chunk = next(chunks, None)
+    except BrokenStreamError as error:
+        return b"", error.reason
+    return (b"", END) if chunk is None else (chunk, None)
+
+
+END: Final = "end"
 
 
 def _line(number: int, raw: bytes, encoding: str) -> Line:

@@ -37,7 +37,7 @@ FIELDS: Final = (
     *FLAGS,
 )
 """What ``[columns]`` may name, beside ``[ts]`` and ``[event]``."""
-ITEM_FIELDS: Final = tuple(name for name in ITEM_SCHEMA if name not in {"event"})
+ITEM_FIELDS: Final = tuple(name for name in ITEM_SCHEMA if name != "event")
 Unit = Literal["currency", "cents", "micros"]
 
 

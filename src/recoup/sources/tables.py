@@ -13,7 +13,7 @@ from recoup.sources.files import LogFile
 from recoup.sources.lines import Line
 
 BLOCK: Final = 8192
-"""Raw rows in a block: fixed, so that what is decided block by block never depends on the reader."""
+"""Raw rows in a block: fixed, so that what is decided block by block is always the same."""
 MAX_COLUMNS: Final = 512
 MAX_DEPTH: Final = 4
 

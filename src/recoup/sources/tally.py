@@ -55,7 +55,7 @@ class Tally:
         renamed
             Changes of names, each with the number of the row in which it begins.
         """
-        self._unknown.update(converted.unknown)
+        self._unknown.update({n: c for n, c in converted.unknown.items() if n != "custom"})
         self._ignored += converted.ignored
         self._made += converted.made_ids
         self._events += converted.events.height

@@ -26,6 +26,9 @@ UNITS: Final = {"s": MICROS, "ms": 1000, "us": 1}
 NAMED: Final = ("auto", "iso", "s", "ms", "us", "ns")
 SLASHED: Final = ("%Y/%m/%d %H:%M:%S%.f", "%Y/%m/%d %H:%M", "%Y/%m/%d")
 WORDED: Final = ("%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT")
+MAX_S, MAX_MS, MAX_US = 1e11, 1e14, 1e17
+"""A larger epoch number is of the next finer unit: the year 5138 in any of them."""
+DAY_DIGITS, CLOCK_DIGITS = 8, 14
 MAX_MICROS: Final = 9.2e18
 MAX_COUNT: Final = 2**53
 TRUE: Final = ("true", "1", "t", "yes", "y", "1.0")
@@ -171,11 +174,11 @@ def _scaled(numbers: pl.Series, exact: pl.Series | None, unit: str) -> pl.Series
         micros = _times(number, whole, UNITS[unit], exact is not None)
     else:
         micros = (
-            pl.when(size < 1e11)
+            pl.when(size < MAX_S)
             .then(_times(number, whole, MICROS, exact is not None))
-            .when(size < 1e14)
+            .when(size < MAX_MS)
             .then(_times(number, whole, 1000, exact is not None))
-            .when(size < 1e17)
+            .when(size < MAX_US)
             .then(_times(number, whole, 1, exact is not None))
             .otherwise(nanos)
         )
@@ -192,10 +195,10 @@ def _times(number: pl.Expr, whole: pl.Expr, factor: int, exact: bool) -> pl.Expr
 
 def _compact_dates(digits: pl.Series) -> pl.Series:
     """Read 20160901 and 20160901070121; null where the digits are no such date."""
-    days = digits.set(digits.str.len_bytes() != 8, None).str.to_datetime(
+    days = digits.set(digits.str.len_bytes() != DAY_DIGITS, None).str.to_datetime(
         "%Y%m%d", strict=False, time_unit="us"
     )
-    clock = digits.set(digits.str.len_bytes() != 14, None).str.to_datetime(
+    clock = digits.set(digits.str.len_bytes() != CLOCK_DIGITS, None).str.to_datetime(
         "%Y%m%d%H%M%S", strict=False, time_unit="us"
     )
     moments = days.fill_null(clock).dt.replace_time_zone("UTC")
@@ -238,7 +241,7 @@ def _iso(text: pl.Series, zone: str) -> pl.Series:
         whole=pl.col("t").str.contains(ISO + r"\s*(Z|z|UTC|[+-]\d{2}:?\d{2}|[+-]\d{2})?$"),
     )
     clock = pl.col("clock").fill_null("00:00")
-    padded = pl.when(clock.str.len_bytes() == 5).then(clock + ":00").otherwise(clock)
+    padded = pl.when(clock.str.len_bytes() == len("00:00")).then(clock + ":00").otherwise(clock)
     naive = (pl.col("day") + "T" + padded).str.to_datetime(
         "%Y-%m-%dT%H:%M:%S", strict=False, time_unit="us"
     )

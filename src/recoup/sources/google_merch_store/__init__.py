@@ -6,15 +6,17 @@ on the day, because the export splits a visit at midnight. What a session row kn
 visit is over (its hits, its time on site, its revenue) is never read.
 """
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
 from recoup.errors import SourceError
 from recoup.events import EventBatch
 from recoup.sources.base import ROWS, SourceBatch, no_dead_letters
+from recoup.sources.google_merch_store.columns import NAME
 from recoup.sources.google_merch_store.hits import map_hits
 from recoup.sources.google_merch_store.lines import Lines, hit_columns
-from recoup.sources.google_merch_store.tables import NAME, is_shop, load
+from recoup.sources.google_merch_store.tables import is_shop, load
 
 __all__ = ["NAME", "GoogleMerchStore", "is_shop"]
 
@@ -30,6 +32,8 @@ class GoogleMerchStore:
     folder
         Where ``events`` is, and ``sessions``, ``hit_products``, ``hit_promotions`` if the shop has
         them.
+    now
+        What lies more than a day behind it is refused as ``future_timestamp``.
 
     Raises
     ------
@@ -39,8 +43,8 @@ class GoogleMerchStore:
 
     name = NAME
 
-    def __init__(self, folder: Path) -> None:
-        self._tables = load(folder)
+    def __init__(self, folder: Path, *, now: dt.datetime) -> None:
+        self._tables = load(folder, now)
         self._lines = Lines(self._tables)
 
     def size_hint(self) -> int | None:

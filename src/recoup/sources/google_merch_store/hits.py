@@ -5,8 +5,8 @@ from typing import Final
 import polars as pl
 
 from recoup.events import EVENT_SCHEMA, EventName, conform
+from recoup.sources.google_merch_store.columns import NAME, PURCHASE
 from recoup.sources.google_merch_store.lines import micros
-from recoup.sources.google_merch_store.tables import NAME, PURCHASE
 
 CLICK, DETAIL, ADD, REMOVE, CHECKOUT = 1, 2, 3, 4, 5
 
@@ -47,7 +47,7 @@ def _identity() -> dict[str, pl.Expr]:
         "custom_name": pl.when(custom).then(
             pl.coalesce("event_action", "event_category", "hit_type", pl.lit("hit"))
         ),
-        "visitor": pl.col("visitor_id"),
+        "visitor": pl.col("visitor_id").cast(pl.String),
         "session": _session(),
     }
 

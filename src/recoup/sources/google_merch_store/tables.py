@@ -1,5 +1,6 @@
-"""The four tables, brought to the columns and types that the rest reads."""
+"""The four tables joined: hits in the order of time, lines numbered by their hit."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Final
 
@@ -7,51 +8,27 @@ import msgspec
 import polars as pl
 
 from recoup.decisions import Finding
-from recoup.errors import SourceError
-from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP
-from recoup.sources.base import RAW_LIMIT
+from recoup.sources.base import no_dead_letters
+from recoup.sources.drift import Watch
+from recoup.sources.google_merch_store.columns import HIT, PURCHASE, TABLES, VISIT, Columns
+from recoup.sources.google_merch_store.shape import (
+    Change,
+    dead_rows,
+    key_types,
+    read_table,
+    settle,
+    shape,
+    table_file,
+)
+from recoup.sources.values import EARLIEST, SKEW
 
-NAME: Final = "google_merch_store"
-PURCHASE: Final = 6
-VISIT: Final = ("visitor_id", "visit_id")
-HIT: Final = (*VISIT, "hit_number")
-
-HITS: Final = {
-    "visitor_id": pl.String(), "visit_id": pl.String(), "hit_number": pl.Int64(),
-    "ts": TIMESTAMP, "hit_type": pl.String(), "action_type": pl.Int64(), "step": pl.Int64(),
-    "option": pl.String(), "page_path": pl.String(), "page_title": pl.String(),
-    "search_keyword": pl.String(), "event_category": pl.String(), "event_action": pl.String(),
-    "event_label": pl.String(), "content_group2": pl.String(), "referer": pl.String(),
-    "transaction_id": pl.String(), "revenue": pl.Float64(), "tax": pl.Float64(),
-    "shipping": pl.Float64(), "page_load_ms": pl.Float64(), "server_response_ms": pl.Float64(),
-    "dom_interactive_ms": pl.Float64(), "redirect_ms": pl.Float64(), "promo_view": pl.Boolean(),
-    "promo_click": pl.Boolean(),
-}  # fmt: skip
-SESSIONS: Final = {
-    "visitor_id": pl.String(), "visit_id": pl.String(), "visit_number": pl.Int64(),
-    "visit_start": TIMESTAMP, "new_visits": pl.Int64(), "channel": pl.String(),
-    "source": pl.String(), "medium": pl.String(), "campaign": pl.String(), "device": pl.String(),
-    "browser": pl.String(), "os": pl.String(), "country": pl.String(), "region": pl.String(),
-    "city": pl.String(),
-}  # fmt: skip
-PRODUCTS: Final = {
-    "visitor_id": pl.String(), "visit_id": pl.String(), "hit_number": pl.Int64(),
-    "sku": pl.String(), "product_name": pl.String(), "category": pl.String(),
-    "variant": pl.String(), "brand": pl.String(), "price": pl.Float64(), "quantity": pl.Int64(),
-    "revenue": pl.Float64(), "is_impression": pl.Boolean(), "list_name": pl.String(),
-    "list_position": pl.Int64(),
-}  # fmt: skip
-PROMOTIONS: Final = {
-    "visitor_id": pl.String(), "visit_id": pl.String(), "hit_number": pl.Int64(),
-    "promo_id": pl.String(), "promo_name": pl.String(), "creative": pl.String(),
-    "promo_position": pl.String(), "is_click": pl.Boolean(),
-}  # fmt: skip
-TABLES: Final = {
-    "events": HITS, "sessions": SESSIONS, "hit_products": PRODUCTS, "hit_promotions": PROMOTIONS,
-}  # fmt: skip
-
-NOTHING: Final = ("", "(not set)", "not available in demo dataset", "(not provided)")
-"""What the export writes where it means "unknown"."""
+NAMING: Final = ("visitor_id", "visit_id", "transaction_id", "sku", "promo_id")
+ACTIONS_ON_ITEMS: Final = (1, 2, 3, 4)
+UNWATCHED: Final = (
+    "search_keyword", "referer", "quantity", "revenue", "tax", "shipping", "product_name", "brand",
+    "variant", "promo_name", "creative", "new_visits", "transaction_id",
+)  # fmt: skip
+"""Columns whose gaps say little: rare, beside another that says the same, or judged elsewhere."""
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -60,11 +37,13 @@ class Tables(msgspec.Struct, frozen=True):
     Parameters
     ----------
     hits
-        One row per event that can be placed: the columns of ``HITS`` and ``SESSIONS``.
+        One row per event that can be placed: the columns of ``HITS`` and ``SESSIONS``, its
+        ``line`` in the table and whether it ``is_purchase``.
     products, promotions
-        The columns of ``PRODUCTS`` and ``PROMOTIONS``; ``row`` is the hit's row number.
+        The columns of ``PRODUCTS`` and ``PROMOTIONS`` less their key; ``row`` is the hit's row
+        number, ascending.
     dead_letters
-        The hits that cannot be placed.
+        The hits that cannot be placed, the lines that belong to none, the numbers refused.
     findings
         What is wrong with the tables.
     """
@@ -78,11 +57,11 @@ class Tables(msgspec.Struct, frozen=True):
 
 def is_shop(folder: Path) -> bool:
     """Say whether a directory holds hits of this shop's export, by the names of its files."""
-    names = {path.stem for path in folder.glob("*.parquet")}
-    return "events" in names and len(names & TABLES.keys()) > 1
+    found = [name for name in TABLES if table_file(folder, name) is not None]
+    return "events" in found and len(found) > 1
 
 
-def load(folder: Path) -> Tables:
+def load(folder: Path, now: dt.datetime) -> Tables:
     """Read the tables of a directory.
 
     Raises
@@ -90,102 +69,143 @@ def load(folder: Path) -> Tables:
     SourceError
         If there is no table of hits, or a table cannot be read.
     """
-    found: dict[str, pl.DataFrame] = {}
-    findings: list[Finding] = []
-    for name, columns in TABLES.items():
-        found[name], noticed = _shape(name, _read(folder, name), columns)
-        findings += noticed
-    hits, dead = _place(found["events"])
-    context = found["sessions"].sort("visit_start").unique(VISIT, keep="first")
+    reader = _Reader(folder)
+    events = reader.table("events")
+    reader.watch("events", events, events["ts"])
+    hits, refused = _place(events, now, reader.label("events"))
+    sessions = reader.table("sessions")
+    reader.watch("sessions", sessions, sessions["visit_start"])
+    context = sessions.drop_nulls(VISIT).sort("visit_start").unique(VISIT, keep="first")
     hits = hits.join(context, on=VISIT, how="left", maintain_order="left")
     rows = hits.select(HIT).with_row_index("row").unique(HIT, keep="first").drop_nulls()
-    products, promotions = (_numbered(found[n], rows) for n in ("hit_products", "hit_promotions"))
-    return Tables(_first_purchases(hits), products, promotions, dead, tuple(findings))
+    products = reader.lines("hit_products", rows, hits["ts"])
+    promotions = reader.lines("hit_promotions", rows, hits["ts"])
+    hits = _first_purchases(hits)
+    findings = (*reader.findings, *_watch_actions(hits, products), *_orders(hits))
+    dead = pl.concat([refused, *reader.dead])
+    return Tables(hits, products, promotions, dead, findings)
 
 
-def _read(folder: Path, name: str) -> pl.DataFrame | None:
-    path = folder / f"{name}.parquet"
-    if not path.is_file():
+class _Reader:
+    """Reads the tables one by one, and keeps what was wrong with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._changes: dict[str, list[Change]] = {}
+        self._keys: Columns = {}
+        self.dead: list[pl.DataFrame] = []
+        self.findings: list[Finding] = []
+
+    def label(self, name: str) -> str:
+        """Give the name of a table's file."""
+        path = table_file(self._folder, name)
+        return name if path is None else path.name
+
+    def table(self, name: str) -> pl.DataFrame:
+        """Read a table; one that is not there is empty, and noted."""
+        table, dead = read_table(self._folder, name)
+        if table is None:
+            detail = f"The log has no table `{name}`."
+            self.findings.append(Finding("table_missing", name, None, None, detail))
+            return pl.DataFrame(schema={**TABLES[name], **self._keys})
+        table, self._changes[name] = settle(name, table)
         if name == "events":
-            raise SourceError(
-                f"Expected a table of hits, got no `{path}`",
-                hint="the directory should hold events.parquet, and sessions.parquet, "
-                "hit_products.parquet, hit_promotions.parquet where there are any",
+            self._keys = key_types(table)
+        shaped, refused, findings = shape(name, table, self.label(name), self._keys)
+        self.dead += [dead, refused]
+        self.findings += findings
+        return shaped
+
+    def watch(self, name: str, table: pl.DataFrame, ts: pl.Series) -> None:
+        """Date the changes of names, and look for columns that fall silent.
+
+        Parameters
+        ----------
+        table
+            As :meth:`table` gave it, every row.
+        ts
+            Moment of each row.
+        """
+        for change in self._changes.get(name, []):
+            moment = None if change.rows is None else ts.gather(change.rows).min()
+            since = None if moment is None else iso_of(moment)
+            detail = f"`{name}.{change.new}` is read on as `{change.old}`: {change.reason}."
+            column = f"{name}.{change.old}"
+            self.findings.append(Finding("column_renamed", column, since, None, detail))
+        watch = Watch(NAMING, table=f"{name}.")
+        watch.observe({c: table[c] for c in TABLES[name] if c not in UNWATCHED}, ts)
+        self.findings += watch.findings()
+
+    def lines(self, name: str, rows: pl.DataFrame, ts: pl.Series) -> pl.DataFrame:
+        """Read a table of lines, each numbered by the row of its hit, in ascending order."""
+        table = self.table(name)
+        number = table.select(HIT).join(rows, on=HIT, how="left", maintain_order="left")["row"]
+        orphans = number.is_null()
+        if orphans.any():
+            detail = (
+                f"{int(orphans.sum()):,} of {table.height:,} lines belong to no hit that could be "
+                "placed, and are left out."
             )
-        return None
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(
-            f"Expected a Parquet table, got `{path}`: {error}", hint="copy the file anew"
-        ) from error
+            self.findings.append(Finding("orphan_lines", name, None, None, detail))
+        self.watch(name, table, ts.gather(number))
+        kept = table.drop(HIT).insert_column(0, number.cast(pl.UInt32).alias("row"))
+        return kept.filter(~orphans).sort("row", maintain_order=True)
 
 
-def _shape(
-    name: str, table: pl.DataFrame | None, columns: dict[str, pl.DataType]
-) -> tuple[pl.DataFrame, list[Finding]]:
-    """Give a table just the columns expected of it; what it lacks is null, and noted."""
-    if table is None:
-        finding = Finding("table_missing", name, None, None, f"The log has no table `{name}`.")
-        return pl.DataFrame(schema=columns), [finding]
-    findings = [
-        Finding(
-            "column_missing", f"{name}.{column}", None, None, f"Table `{name}` has no `{column}`."
-        )
-        for column in columns
-        if column not in table.columns
-    ]
-    shaped = table.select(
-        _typed(table, column, dtype).alias(column) for column, dtype in columns.items()
-    )
-    return shaped, findings
+def iso_of(moment: object) -> str | None:
+    """Write a moment as ISO 8601 UTC."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(moment, dt.datetime) else None
 
 
-def _typed(table: pl.DataFrame, column: str, dtype: pl.DataType) -> pl.Expr:
-    if column not in table.columns:
-        return pl.lit(None, dtype)
-    got, value = table.schema[column], pl.col(column)
-    if dtype == pl.String:
-        text = value.cast(pl.String)
-        return pl.when(~text.is_in(NOTHING)).then(text)
-    if isinstance(got, pl.Datetime) and dtype == TIMESTAMP:
-        zoned = value.dt.replace_time_zone("UTC") if got.time_zone is None else value
-        return zoned.cast(TIMESTAMP)
-    if dtype == pl.Float64:
-        number = value.cast(dtype, strict=False)
-        return pl.when(number.is_finite()).then(number)
-    return value.cast(dtype, strict=False)
-
-
-def _place(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _place(events: pl.DataFrame, now: dt.datetime, label: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Part the hits that have a visitor and a time from those that do not."""
-    events = events.with_row_index("line")
-    reason = (
-        pl.when(pl.col("visitor_id").is_null())
-        .then(pl.lit("missing_visitor"))
-        .when(pl.col("ts").is_null())
-        .then(pl.lit("bad_timestamp"))
-    )
-    events = events.with_columns(reason=reason)
-    refused = events.filter(pl.col("reason").is_not_null())
-    dead = refused.select(
-        path=pl.format("events.parquet:{}", pl.col("line") + 1),
-        reason=pl.col("reason"),
-        detail=pl.lit("the hit belongs to no visitor, or to no time"),
-        raw=pl.struct(pl.exclude("line", "reason")).struct.json_encode().str.head(RAW_LIMIT),
-    )
-    placed = events.filter(pl.col("reason").is_null()).drop("reason")
-    return placed.sort("ts", maintain_order=True), pl.DataFrame(dead, DEAD_LETTER_SCHEMA)
-
-
-def _numbered(lines: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Replace the key of each line by the row number of its hit, in ascending order."""
-    joined = lines.join(rows, on=HIT, how="inner").drop(HIT)
-    return joined.sort("row", maintain_order=True)
+    ts = events["ts"]
+    masks = {
+        ("visitor_id", "missing_visitor"): events["visitor_id"].is_null(),
+        ("ts", "bad_timestamp"): ts.is_null() | (ts < EARLIEST).fill_null(value=False),
+        ("ts", "future_timestamp"): (ts > now + SKEW).fill_null(value=False),
+    }
+    refused = pl.repeat(False, events.height, dtype=pl.Boolean, eager=True)  # noqa: FBT003
+    dead = [no_dead_letters()]
+    for (column, reason), mask in masks.items():
+        dead.append(dead_rows(events, mask & ~refused, label, column, reason))
+        refused |= mask
+    placed = events.with_row_index("line", offset=1).filter(~refused)
+    if not placed["ts"].is_sorted():
+        placed = placed.sort("ts", maintain_order=True)
+    return placed, pl.concat(dead)
 
 
 def _first_purchases(hits: pl.DataFrame) -> pl.DataFrame:
     """Mark the first hit of each transaction: a receipt viewed again is no second purchase."""
     order = pl.coalesce("transaction_id", pl.concat_str(VISIT, separator="-"))
-    first = (pl.col("action_type") == PURCHASE).fill_null(value=False)
-    return hits.with_columns(is_purchase=first & (pl.int_range(pl.len()).over(first, order) == 0))
+    buys = (pl.col("action_type") == PURCHASE).fill_null(value=False)
+    return hits.with_columns(is_purchase=buys & (pl.int_range(pl.len()).over(buys, order) == 0))
+
+
+def _watch_actions(hits: pl.DataFrame, products: pl.DataFrame) -> tuple[Finding, ...]:
+    """Look for what is missing from single kinds of hits: orders, revenue, lines."""
+    bought = hits.filter("is_purchase")
+    orders = Watch(NAMING, table="events.", scope=" of purchases")
+    orders.observe({c: bought[c] for c in ("transaction_id", "revenue")}, bought["ts"])
+    on_items = hits.with_row_index("row").filter(pl.col("action_type").is_in(ACTIONS_ON_ITEMS))
+    lined = on_items["row"].is_in(products["row"].unique().implode())
+    shown = Watch(scope=" of clicks, details and cart changes")
+    shown.observe({"hit_products": lined.set(~lined, None)}, on_items["ts"])
+    return (*orders.findings(), *(shown.findings() if products.height else ()))
+
+
+def _orders(hits: pl.DataFrame) -> tuple[Finding, ...]:
+    """Say which orders are odd: without revenue, or with several amounts under one number."""
+    buys = hits.filter(pl.col("action_type") == PURCHASE).drop_nulls("transaction_id")
+    orders = buys.group_by("transaction_id").agg(pl.col("revenue").drop_nulls().len())
+    poor = orders.filter(pl.col("revenue") == 0).height
+    many = orders.filter(pl.col("revenue") > 1).height
+    found = []
+    if poor:
+        detail = f"{poor:,} of {orders.height:,} orders have no revenue."
+        found.append(Finding("order_without_value", "events.revenue", None, None, detail))
+    if many:
+        detail = f"{many:,} order numbers come with more than one revenue; the first one counts."
+        found.append(Finding("order_reused", "events.transaction_id", None, None, detail))
+    return tuple(found)
