@@ -47,6 +47,11 @@ class Design(msgspec.Struct, frozen=True):
         """Pick rows."""
         return Design(self.numbers[rows], self.places[rows], self.width)
 
+    def beside(self, number: NDArray[np.float64]) -> "Design":
+        """Add a number to every row; shape (n,)."""
+        places = np.where(self.places >= 0, self.places + 1, -1)
+        return Design(np.column_stack([self.numbers, number]), places, self.width + 1)
+
 
 def design(sessions: pl.DataFrame, contexts: Sequence[str], at: NDArray[np.int64]) -> Design:
     """Encode who came and when.
@@ -70,7 +75,7 @@ def design(sessions: pl.DataFrame, contexts: Sequence[str], at: NDArray[np.int64
 
 
 def _common_values(column: pl.Series) -> tuple[NDArray[np.int64], int]:
-    """Give numbers to the values that are common enough for a coefficient: codes (n,), and how many."""
+    """Give a number to each value common enough for a coefficient: codes (n,), and how many."""
     filled = column.cast(pl.String).fill_null("")
     counts = filled.value_counts(sort=False).sort("count", column.name, descending=[True, False])
     common = counts.filter(pl.col("count") >= _LEAST_ROWS)[column.name].head(_MOST_VALUES)

@@ -70,10 +70,13 @@ def reach_times(sessions: pl.DataFrame) -> NDArray[np.int64]:
 
 
 def used_levels(sessions: pl.DataFrame) -> list[int]:
-    """Give the levels that this shop's buyers pass through, the first and last always."""
+    """Give the levels that this shop's buyers pass through, the first and last always.
+
+    Lists are no step: shops show them anywhere.
+    """
     buyers = sessions.filter(pl.col(f"t{PURCHASE}").is_not_null())
     seen = [buyers[f"t{level}"].is_not_null().mean() or 0.0 for level in range(1, PURCHASE)]
-    inner = [level + 1 for level, share in enumerate(seen) if share >= _LEAST_SHARE]  # type: ignore[operator]
+    inner = [level + 1 for level, share in enumerate(seen) if level and share >= _LEAST_SHARE]  # type: ignore[operator]
     return [0, *inner, PURCHASE]
 
 

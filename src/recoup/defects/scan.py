@@ -1,7 +1,7 @@
 """Find when a slice's shoppers went on less than expected: a Bayesian scan over all intervals.
 
 Within a slice each shopper at risk goes on with probability ``level * p``; during a defect with
-``ratio * p``, a smaller one. The level is the slice's own and unknown. Against "no defect" stands
+``ratio * p``, a smaller one. The level is unknown, about 1. Against "no defect" stands
 "a defect in some interval of hours", averaged over levels, ratios and all intervals, so that the
 number of places searched is paid for (Bayes factor). Bernoulli likelihoods are summed by hour and
 divided by an overdispersion, so that shops noisier than coin flips do not raise alarms.
@@ -13,11 +13,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-GRID: Final = np.array([0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.55])
-"""Multiples of the expected probability that are considered."""
-FIRST_LEVEL: Final = 5
-LEVEL_PRIOR: Final = np.log(np.array([0.06, 0.22, 0.44, 0.22, 0.06]))
-"""Log prior of the slice's own level, over ``GRID[FIRST_LEVEL:]``."""
+GRID: Final = np.array([0.03, 0.15, 0.3, 0.45, 0.6, 0.75, 0.87, 1.0, 1.2, 1.5, 2.0])
+"""Multiples of the slice's mean rate that are considered."""
+FIRST_LEVEL: Final = 6
+LEVEL_PRIOR: Final = np.log(np.array([0.12, 0.5, 0.22, 0.12, 0.04]))
+"""Log prior of the level outside a defect, over ``GRID[FIRST_LEVEL:]``."""
 LEAST_LOSS: Final = 0.2
 """A defect takes at least this share of those who would have gone on."""
 _MOST: Final = 0.995

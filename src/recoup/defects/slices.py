@@ -44,11 +44,11 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 def slices_of(step: Step, sessions: pl.DataFrame, touches: pl.DataFrame) -> list[Slice]:
-    """Give the slices of a step worth searching, at most ``MAX_SLICES``, the whole shop first."""
+    """Give the slices of a step worth searching, at most ``MAX_SLICES``, the largest first."""
     frame = sessions[step.session].select("session", *CONTEXTS).with_row_index("row")
     frame = frame.with_columns(pl.Series("at", step.at), pl.Series("p", step.expected))
     met = _met(step, frame, touches)
-    found = [(_whole(frame), 1e18)]
+    found = [_whole(frame)]
     for name in CONTEXTS:
         found.extend(_group(frame, [name]))
     for name in TOUCHED:
@@ -56,6 +56,22 @@ def slices_of(step: Step, sessions: pl.DataFrame, touches: pl.DataFrame) -> list
     for pair in PAIRS:
         touched = [name for name in pair if name in TOUCHED]
         found.extend(_group(met[touched[0]] if touched else frame, list(pair)))
+    return _largest(found)
+
+
+def slices_within(frame: pl.DataFrame) -> list[Slice]:
+    """Give the slices of a frame of rows with ``row``, ``at``, ``p`` and its own attributes."""
+    names: list[str] = [name for name in (*CONTEXTS, *TOUCHED) if name in frame.columns]
+    pairs = [pair for pair in PAIRS if set(pair) <= set(names)]
+    found = [_whole(frame)]
+    for group in ([name] for name in names):
+        found.extend(_group(frame, group))
+    for pair in pairs:
+        found.extend(_group(frame, list(pair)))
+    return _largest(found)
+
+
+def _largest(found: list[tuple[Slice, float]]) -> list[Slice]:
     found.sort(key=lambda each: -each[1])
     return [each for each, _ in found[:MAX_SLICES]]
 
@@ -73,9 +89,10 @@ def _met(step: Step, frame: pl.DataFrame, touches: pl.DataFrame) -> dict[str, pl
     }
 
 
-def _whole(frame: pl.DataFrame) -> Slice:
+def _whole(frame: pl.DataFrame) -> tuple[Slice, float]:
     ordered = frame.sort("at", "row")
-    return Slice({}, ordered["row"].to_numpy().astype(np.int64), ordered["at"].to_numpy())
+    rows = ordered["row"].to_numpy().astype(np.int64)
+    return Slice({}, rows, ordered["at"].to_numpy()), np.inf
 
 
 def _group(frame: pl.DataFrame, names: list[str]) -> Iterator[tuple[Slice, float]]:

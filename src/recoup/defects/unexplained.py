@@ -1,0 +1,168 @@
+"""Losses that no signal explains: slices whose shoppers stopped going on, in some interval."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recoup.decisions import Defect
+from recoup.defects.catalogue import UNEXPLAINED_DROP
+from recoup.defects.risks import HOUR_US, PURCHASE, Step, steps_of
+from recoup.defects.search import Candidate, Search
+from recoup.defects.severity import lost_share
+from recoup.defects.slices import slices_of
+from recoup.defects.tables import LEVELS
+from recoup.defects.told import Log, Loss, labelled, tell, words
+
+EXPECTED_DEFECTS: Final = 0.3
+"""Prior number of losses in a log that can be seen: what makes a quiet shop stay quiet."""
+LOSS_ODDS: Final = 3.0
+"""Prior odds that fewer steps mean fewer shoppers, not events lost or a changed flow of pages."""
+LEAST_CONFIDENCE: Final = 0.2
+MOST: Final = 12
+
+
+class _Place(msgspec.Struct):
+    step: Step
+    search: Search
+
+
+def unexplained(
+    sessions: pl.DataFrame, touches: pl.DataFrame, spoiled: NDArray[np.int64], log: Log
+) -> Iterator[Defect]:
+    """Find the losses that no signal explains, the surest first.
+
+    Parameters
+    ----------
+    sessions, touches
+        Tables of evidence, settled sessions only.
+    spoiled
+        When each session met a defect that is told already, or ``NEVER_US``: it no longer counts.
+    """
+    steps = [_unspoiled(step, spoiled) for step in steps_of(sessions)]
+    places = [_place(step, sessions, touches, log) for step in steps if len(step.at)]
+    prior = np.log(EXPECTED_DEFECTS / max(sum(len(each.search.candidates) for each in places), 1))
+    for _ in range(MOST):
+        place, best = _surest(places)
+        if best is None or best.found.log_factor + prior < np.log(LEAST_CONFIDENCE):
+            return
+        real = 1.0 / (1.0 + np.exp(-(best.found.log_factor + prior)))
+        told = _judge(place.step, place.search, best, real, log)
+        place.search.explain_away(best)
+        if told is not None:
+            yield told
+
+
+def _place(step: Step, sessions: pl.DataFrame, touches: pl.DataFrame, log: Log) -> _Place:
+    slices = slices_of(step, sessions, touches)
+    noise = overdispersion(step)
+    search = Search(
+        slices, step.expected, step.went_on, start=log.start, noise=noise, recentre=True
+    )
+    return _Place(step, search)
+
+
+def _surest(places: list[_Place]) -> tuple[_Place, Candidate | None]:
+    found = [(each, each.search.best()) for each in places]
+    return max(found, key=lambda pair: pair[1].found.log_factor if pair[1] else -np.inf)
+
+
+def _unspoiled(step: Step, spoiled: NDArray[np.int64]) -> Step:
+    kept = step.leaves <= spoiled[step.session]
+    arrays = {
+        name: getattr(step, name)[kept]
+        for name in ("session", "at", "leaves", "went_on", "bought", "expected", "order_rate")
+    }
+    return Step(step.level, step.onward, **arrays)
+
+
+def _judge(step: Step, search: Search, best: Candidate, real: float, log: Log) -> Defect | None:
+    inside = search.inside(best)
+    chance = search.chance(best, inside) / dilution(search, best)
+    went_on, bought = step.went_on[inside], step.bought[inside]
+    orders = float((chance * step.order_rate[inside]).sum())
+    share = lost_share(float(went_on.sum()), float(chance.sum()))
+    kept = max(1.0 - share.value, 0.02)
+    confidence = (
+        real
+        * _still_a_loss(went_on, chance, search.noise)
+        * _orders_too(step, bought, orders, kept)
+    )
+    if confidence < LEAST_CONFIDENCE:
+        return None
+    entity = best.slice.entity or {"step": LEVELS[step.onward]}
+    evidence = (
+        f"Of {len(inside)} sessions with {words(labelled(entity))} that came to "
+        f"{LEVELS[step.level]}, {went_on.sum()} went on to {LEVELS[step.onward]} where "
+        f"{chance.sum():.0f} would have: {share.value:.0%} lost "
+        f"({share.low:.0%} to {share.high:.0%})."
+    )
+    lost = share.scaled(orders)
+    return tell(
+        log,
+        best.found,
+        Loss(
+            UNEXPLAINED_DROP, entity, step.level, len(inside), float(bought.sum()), orders, lost,
+            float(confidence), evidence,
+        ),
+    )  # fmt: skip
+
+
+def dilution(search: Search, each: Candidate) -> float:
+    """Measure a surge: how many times more came to be at risk in the interval than is usual.
+
+    Who comes on top of the usual may not want to buy, so the expectation is spread over them. What
+    is usual is the mean of the same hours of the day outside the interval; short of five days of
+    them there is no usual, and 1 is given. What chance explains counts as no surge.
+    """
+    hours = each.slice.at // HOUR_US - search.start
+    start, stop = each.found.start, each.found.stop
+    counts = np.bincount(hours, minlength=int(max(hours.max() + 1, stop))).astype(np.float64)
+    day = np.arange(len(counts)) % 24
+    outside = np.ones(len(counts), np.bool_)
+    outside[start:stop] = False
+    usual = 0.0
+    for hour in range(start, stop):
+        same = outside & (day == hour % 24)
+        if same.sum() < 5:  # noqa: PLR2004
+            return 1.0
+        usual += counts[same].mean()
+    came = counts[start:stop].sum()
+    times = came / max(usual, 1.0)
+    return float(times) if times > 1.0 + 2.0 / np.sqrt(max(usual, 1.0)) else 1.0
+
+
+def _still_a_loss(went_on: NDArray[np.bool_], chance: NDArray[np.float64], noise: float) -> float:
+    """Give P(too few went on) once a surge is allowed for: Poisson, ratio uniform in [0, 1]."""
+    seen, expected = float(went_on.sum()), float(chance.sum())
+    ratios = np.linspace(0.02, 0.98, 49)
+    gains = seen * np.log(ratios) + (1.0 - ratios) * expected
+    factor = np.exp(np.clip(gains / noise, -300, 300)).mean()
+    return float(factor / (factor + 1.0))
+
+
+def _orders_too(step: Step, bought: NDArray[np.bool_], expected: float, ratio: float) -> float:
+    """Give P(shoppers were lost), and not only their events, from the orders that followed."""
+    if step.onward == PURCHASE:
+        return 1.0
+    odds = LOSS_ODDS if step.level else 1.0
+    gain = float(bought.sum()) * np.log(ratio) + (1.0 - ratio) * expected
+    return float(1.0 / (1.0 + np.exp(-np.clip(gain + np.log(odds), -300, 300))))
+
+
+def overdispersion(step: Step) -> float:
+    """Measure how much noisier days are than coin flips: Pearson's statistic by day, median."""
+    day = step.at // (24 * HOUR_US)
+    day -= day.min()
+    seen = np.bincount(day, step.went_on)
+    mean = np.bincount(day, step.expected)
+    spread = np.bincount(day, step.expected * (1 - step.expected))
+    full = spread > 1.0
+    least = 1.15 if step.level else 2.0
+    if full.sum() < 5:  # noqa: PLR2004
+        return least
+    scores = (seen - mean)[full] ** 2 / spread[full]
+    return float(np.clip(np.median(scores) / 0.455, least, 4.0))
