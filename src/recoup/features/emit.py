@@ -23,6 +23,7 @@ from recoup.features.plan import (
 )
 from recoup.features.pointers import Reals, Words, compiled
 
+
 @compiled
 def emit(
     fold: Fold, g: int, group: int, base: int, first: int, index: int, rows: Reals, row: int

@@ -45,7 +45,6 @@ from recoup.features.plan import (
     SUMMING,
     TS,
     VALUES,
-    VALUES_AT,
     WINDOWS,
 )
 from recoup.features.pointers import Reals, Words, compiled
@@ -147,10 +146,9 @@ def write_event(
     memory[record + BITS] = _filtered(plan, g, inputs, reals, row)
     memory[record + SOURCE] = inputs[row + SESSION_COLUMN]
     at = plan[g + RUNS_AT + 2 * VALUES + 1]
-    for value in range(plan[g + RUNS_AT + 2 * VALUES]):
-        word = measure(inputs, reals, row, plan[at], plan[at + 1])
-        memory[record + VALUES_AT + value] = word
-        at += 2
+    for _ in range(plan[g + RUNS_AT + 2 * VALUES]):
+        memory[record + plan[at + 2]] = measure(inputs, reals, row, plan[at], plan[at + 1])
+        at += 3
 
 
 @compiled

@@ -79,14 +79,12 @@ Event = tuple[Words, Reals, int, Words, int, Reals, int]
 """Inputs as words and as reals, notes, rows, and where in each of them the event stands."""
 
 # Columns of the notes that stand beside each row.
-NOTE_SESSION, NOTE_START, NOTE_STATUS, NOTE_WATERMARK, NOTE_RESUME = range(5)
-NOTES = 5
+NOTE_SESSION, NOTE_START, NOTE_STATUS, NOTE_WATERMARK, NOTE_RESUME, NOTE_FOUND = range(6)
+NOTES = 6
 
 
 @compiled
-def judge(
-    memory: Words, inputs: Words, notes: Words, width: int, start: int, stop: int
-) -> None:
+def judge(memory: Words, inputs: Words, notes: Words, width: int, start: int, stop: int) -> None:
     """Note each event's status and the watermark it meets, in arrival order."""
     watermark, lateness = memory[WATERMARK], memory[LATENESS]
     for row in range(start, stop):
@@ -139,7 +137,13 @@ def arrange(
     memory, plan, inputs = as_words(state), as_words(table), as_words(events)
     notes, rows = as_words(noted), as_reals(values)
     g, group = plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
-    order, entries, links, firsts, heads = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    order, entries, links, firsts, heads = (
+        scratch[0],
+        scratch[1],
+        scratch[2],
+        scratch[3],
+        scratch[4],
+    )
     start, stop = span
     if number == 0:
         judge(memory, inputs, notes, plan[PLAN_INPUTS], start, stop)
@@ -227,17 +231,17 @@ def fold_one(fold: Fold, g: int, group: int, entry: int, event: Event) -> bool:
     memory[entry + TOUCHED] = memory[EPOCH]
     if plan[g + TILE] == 0:
         index = insert(fold, g, group, entry, event)
-        status = notes[note + NOTE_STATUS]
     else:
         index = add_to_tile(fold, g, group, entry, event)
-        status = IN_ORDER
     base, first = records(memory, group, entry), memory[entry + FIRST_NUMBER]
     emit(fold, g, group, base, first, index, rows, row)
     if plan[g + SESSIONED] != 0:
         state = base + index * plan[g + RECORD] + plan[g + STATE]
         notes[note + NOTE_SESSION] = memory[state + SESSION]
         notes[note + NOTE_START] = memory[state + START]
-    if status == OVER_BOUND and plan[g + TILE] == 0:
+        if notes[note + NOTE_FOUND] != IN_ORDER:
+            notes[note + NOTE_STATUS] = notes[note + NOTE_FOUND]
+    if plan[g + TILE] == 0 and notes[note + NOTE_FOUND] == OVER_BOUND:
         remove(memory, plan, g, group, entry, index)
         restep(fold, g, group, entry, index)
     return True
@@ -255,13 +259,14 @@ def insert(fold: Fold, g: int, group: int, entry: int, event: Event) -> int:
     record, base = plan[g + RECORD], records(memory, group, entry)
     count = memory[entry + COUNT]
     ts, seq, key = inputs[row + TS], inputs[row + SEQ], inputs[row + KEY]
+    notes[note + NOTE_FOUND] = IN_ORDER
     index = count
     while index > 1 and not precedes(memory, base + (index - 1) * record, ts, seq, key):
         index -= 1
     place = base + index * record
     if index < count and memory[place + TS] == ts:
         if memory[place + SEQ] == seq and memory[place + KEY] == key:
-            notes[note + NOTE_STATUS] = REPEATED
+            notes[note + NOTE_FOUND] = REPEATED
             return index
     hour = ts // HOUR_US
     end = index
@@ -276,11 +281,12 @@ def insert(fold: Fold, g: int, group: int, entry: int, event: Event) -> int:
     first = memory[entry + FIRST_NUMBER]
     step(fold, g, group, memory[entry + HASH], base, first, index)
     if full and end == index:
-        notes[note + NOTE_STATUS] = OVER_BOUND
+        notes[note + NOTE_FOUND] = OVER_BOUND
         return index
+    restep(fold, g, group, entry, index + 1)
     if full:
         remove(memory, plan, g, group, entry, end)
-    restep(fold, g, group, entry, index + 1)
+        restep(fold, g, group, entry, end)
     return index
 
 
@@ -384,9 +390,7 @@ def divide(table: Words, values: Reals, start: int, stop: int) -> None:
 
 
 @compiled
-def observe_one(
-    state: Words, table: Words, events: Words, values: Reals, noted: Words
-) -> int:
+def observe_one(state: Words, table: Words, events: Words, values: Reals, noted: Words) -> int:
     """Fold one event into every group; give its status, or -1 - g where group g needs memory.
 
     Called again with ``noted[0, NOTE_RESUME]`` set to that group, it goes on there.

@@ -387,7 +387,9 @@ class _Builder:
         runs[COLUMNS] = [(column,) for column in self._columns]
         runs[WINDOWS] = [(length,) for length in self._windows]
         runs[VALUES] = [
-            (self._input(name), _kind(name)) for name in self._values if name != "silence"
+            (self._input(name), _kind(name), VALUES_AT + number)
+            for name, number in self._values.items()
+            if name != "silence"
         ]
         # Conditions stand behind all runs; rows of FILTERS say where.
         for codes, where in self._filters:

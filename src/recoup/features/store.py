@@ -104,7 +104,11 @@ class FeatureStore:
     >>> store = FeatureStore(FeatureSet("small", 1, (count("events_5m", window="5m"),)))
     >>> minute = 60_000_000
     >>> columns = {name: np.zeros(3, np.int64) for name in store.columns}
-    >>> columns |= {"ts": np.arange(3) * 4 * minute, "key": np.arange(3), "visitor": np.ones(3, int)}
+    >>> columns |= {
+    ...     "ts": np.arange(3) * 4 * minute,
+    ...     "key": np.arange(3),
+    ...     "visitor": np.ones(3, int),
+    ... }
     >>> store.step(columns).values[:, 0]
     array([1., 2., 2.])
     """
@@ -243,7 +247,9 @@ class FeatureStore:
 
         It gives the event's status; ``store.row`` then holds its row, until the next call.
         """
-        pack = struct.Struct("=" + "".join("d" if real else "q" for real in self._plan.reals)).pack_into
+        pack = struct.Struct(
+            "=" + "".join("d" if real else "q" for real in self._plan.reals)
+        ).pack_into
         one, row, note, table = self._one, self._row, self._note, self._plan.table
 
         def observe(*values: float) -> int:
@@ -259,9 +265,7 @@ class FeatureStore:
             self._note[0, NOTE_RESUME] = -1 - status
             self._make_room(1)
             self._grow()
-            status = observe_one(
-                self._memory, self._plan.table, self._one, self._row, self._note
-            )
+            status = observe_one(self._memory, self._plan.table, self._one, self._row, self._note)
         self._note[0, NOTE_RESUME] = 0
         return status
 
@@ -332,9 +336,7 @@ class FeatureStore:
         self._memory[SIZE] = size
 
     def _identity(self) -> snapshots.Identity:
-        return snapshots.Identity(
-            self.feature_set.hash, (*self._settings.values(), self._horizon)
-        )
+        return snapshots.Identity(self.feature_set.hash, (*self._settings.values(), self._horizon))
 
     def _check_bounds(self) -> None:
         forget = self._settings[FORGET]
