@@ -34,7 +34,7 @@ from recoup.report import (
 
 BEGIN = dt.datetime(2016, 9, 1, 7, tzinfo=dt.UTC)
 END = BEGIN + dt.timedelta(days=10)
-HOSTILE = "/<script>alert('x')</script>\"&amp;$\\frac{1$ 商店 \u202e\x07.html"
+HOSTILE = "$\\frac{1$<script>alert('x')</script>\"&amp; 商店 \u202e\x07.html"
 
 
 def _defect(confidence: float = 0.97, *, over: bool = False, page: str = "/basket.html") -> Defect:
