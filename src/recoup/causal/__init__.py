@@ -1,18 +1,24 @@
-"""What acting was worth: estimates that carry their interval."""
+"""What acting, waiting and missing were worth: estimates that carry their interval."""
 
+from recoup.causal.delay import Delay, Regret, evaluate_delay
 from recoup.causal.estimate import Estimate
+from recoup.causal.journeys import Journeys, journeys_from_table
 from recoup.causal.lift import Lift, holdout_lift
 from recoup.causal.logged_decisions import LoggedDecisions
-from recoup.causal.off_policy import OffPolicy, evaluate_off_policy, off_policy
+from recoup.causal.off_policy import OffPolicy, evaluate_off_policy
 from recoup.causal.shrinkage import Shrinkage
 
 __all__ = [
+    "Delay",
     "Estimate",
+    "Journeys",
     "Lift",
     "LoggedDecisions",
     "OffPolicy",
+    "Regret",
     "Shrinkage",
+    "evaluate_delay",
     "evaluate_off_policy",
     "holdout_lift",
-    "off_policy",
+    "journeys_from_table",
 ]

@@ -64,7 +64,11 @@ def normal_quantile(level: float) -> float:
 
 
 def mean_estimate(
-    scores: Floats, *, level: float = 0.95, clusters: Ints | None = None, ddof: int = 1
+    scores: Floats,
+    *,
+    level: float = 0.95,
+    clusters: Ints | None = None,
+    count: Floats | None = None,
 ) -> Estimate:
     """Estimate a mean from scores, rows or whole clusters being independent.
 
@@ -74,40 +78,54 @@ def mean_estimate(
         Shape (n,).
     clusters
         Shape (n,): codes 0..k-1 of what is drawn independently; each row on its own where None.
-    ddof
-        Taken from the count of independent units in the variance.
+    count
+        Shape (n,): how many equal rows each stands for; 1 where None.
 
     Examples
     --------
     >>> mean_estimate(np.array([1.0, 2.0, 3.0, 4.0])).value
     2.5
     """
-    value = float(scores.mean())
-    return normal_estimate(value, standard_error(scores - value, clusters, ddof), level=level)
+    value = mean(scores, count)
+    return normal_estimate(value, standard_error(scores - value, clusters, count), level=level)
 
 
-def standard_error(influence: Floats, clusters: Ints | None = None, ddof: int = 1) -> float:
+def mean(values: Floats, count: Floats | None = None) -> float:
+    """Give the mean of rows, shape (n,), that each stand for ``count`` equal ones."""
+    return float(values.mean() if count is None else values @ count / count.sum())
+
+
+def standard_error(
+    influence: Floats, clusters: Ints | None = None, count: Floats | None = None
+) -> float:
     """Give the standard error of a mean whose rows have these centred influences, shape (n,)."""
-    count = len(influence)
-    if clusters is not None:
-        influence = np.bincount(clusters, weights=influence).astype(np.float64)
-    units = len(influence)
-    if units <= ddof:
+    rows = float(len(influence) if count is None else count.sum())
+    if clusters is None:
+        units, weighed = rows, influence if count is None else influence * count
+        spread = float(influence @ weighed)
+    else:
+        sums = np.bincount(clusters, influence if count is None else influence * count)
+        units, spread = float(len(sums)), float(sums @ sums)
+    if units <= 1:
         return math.nan
-    spread = float(influence @ influence) * units / (units - ddof)
-    return math.sqrt(spread) / count
+    return math.sqrt(spread * units / (units - 1)) / rows
 
 
 def ratio_estimate(
-    top: Floats, bottom: Floats, *, level: float = 0.95, clusters: Ints | None = None
+    top: Floats,
+    bottom: Floats,
+    *,
+    level: float = 0.95,
+    clusters: Ints | None = None,
+    count: Floats | None = None,
 ) -> Estimate:
     """Estimate a ratio of means by the delta method, from paired rows of shape (n,)."""
-    denominator = float(bottom.mean())
+    denominator = mean(bottom, count)
     if denominator == 0:
         return Estimate(math.nan, math.nan, math.nan, math.nan)
-    value = float(top.mean()) / denominator
+    value = mean(top, count) / denominator
     influence = (top - value * bottom) / denominator
-    return normal_estimate(value, standard_error(influence, clusters), level=level)
+    return normal_estimate(value, standard_error(influence, clusters, count), level=level)
 
 
 def bootstrap_estimate(

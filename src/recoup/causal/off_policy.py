@@ -406,7 +406,7 @@ def _assemble(
         estimates = {k: v for k, v in estimates.items() if "dr" not in k and k != "dm"}
     return OffPolicy(
         estimates=estimates,
-        refused=_refusal(moments.effective_sample_size, share),
+        refused=refusal(moments.effective_sample_size, share),
         rows=moments.rows,
         logged_mean=float(log.reward.mean()),
         effective_sample_size=moments.effective_sample_size,
@@ -425,7 +425,8 @@ def _assemble(
     )
 
 
-def _refusal(effective: float, share: float) -> str | None:
+def refusal(effective: float, share: float) -> str | None:
+    """Say why weights of this effective sample size and largest share answer nothing, or None."""
     reasons = []
     if effective < LEAST_EFFECTIVE_SAMPLE:
         reasons.append(

@@ -1,5 +1,6 @@
 """`recoup evaluate ope|delay`: what another policy, waiting or missing was worth, from a table."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,9 @@ from recoup.errors import ConfigError, SourceError
 if TYPE_CHECKING:
     import polars as pl
 
+    from recoup.causal.delay import Delay, Policy
     from recoup.causal.estimate import Estimate, IntervalKind
+    from recoup.causal.journeys import Journeys
 
 Table = Annotated[
     Path,
@@ -21,9 +24,27 @@ Table = Annotated[
 Level = Annotated[float, typer.Option(help="Confidence of the intervals, in (0, 1).")]
 
 
+UNDECIDED_WARNING = 0.05
+
+
+class Nuisances(StrEnum):
+    """What predicts outcomes inside the scores."""
+
+    CELLS = "cells"
+    TREES = "trees"
+
+
+class Scores(StrEnum):
+    """Which of the two scores of waiting."""
+
+    ADR = "adr"
+    ADR2 = "adr2"
+
+
 def register(evaluate: typer.Typer) -> None:
     """Add the commands to the group `recoup evaluate`."""
     evaluate.command("ope", epilog=EXIT_CODES)(ope_command)
+    evaluate.command("delay", epilog=EXIT_CODES)(delay_command)
 
 
 def ope_command(  # noqa: PLR0913 - one argument an option
@@ -105,6 +126,151 @@ def ope_command(  # noqa: PLR0913 - one argument an option
     )
     if found.refused is not None:
         stdout.print(f"[bold red]Refused:[/] {found.refused}. Use none of these numbers.")
+
+
+def delay_command(  # noqa: PLR0913 - one argument an option
+    table: Table,
+    *,
+    journey: Annotated[str, typer.Option(help="Column: key of the journey.")],
+    time: Annotated[str, typer.Option(help="Column: decision point, in order.")],
+    state: Annotated[
+        list[str], typer.Option(help="Column of the state; repeat it for several columns.")
+    ],
+    act: Annotated[str, typer.Option(help="Column: 1 where acted, else 0; one act a journey.")],
+    propensity: Annotated[str, typer.Option(help="Column: P(act) at that point, in (0, 1).")],
+    outcome: Annotated[
+        str, typer.Option(help="Column: net value over a fixed horizon from entry.")
+    ],
+    availability: Annotated[
+        str | None, typer.Option(help="Column: 1 where an act was possible; always where absent.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The policy to compare with: a table (.csv, .parquet) with the time, state and act"
+            " columns, or JSON: a row of acts (0, 1) by state for each time. Without it: act at the"
+            " first open point.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Column: what is independent, such as the visitor.")
+    ] = None,
+    segment: Annotated[
+        str | None, typer.Option(help="Column: a segment known from the journey's start.")
+    ] = None,
+    fold: Annotated[str | None, typer.Option(help="Column: part of the cross-fitting.")] = None,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Parts; journeys are dealt in turn, in order of their keys.")
+    ] = 2,
+    model: Annotated[
+        Nuisances, typer.Option(help="`cells`: means by time and state; `trees`: boosted trees.")
+    ] = Nuisances.CELLS,
+    variant: Annotated[
+        Scores, typer.Option(help="`adr2` leans more on the model of acting.")
+    ] = Scores.ADR,
+    level: Level = 0.95,
+    json: JsonFlag = False,
+) -> None:
+    """Estimate what waiting and missing cost, and the log's regret against a policy.
+
+    The table has one row a journey and decision point, up to the first act or the journey's end.
+
+        recoup evaluate delay log.parquet --journey j --time t --state s --act a
+        --propensity p --outcome y --policy policy.csv
+    """
+    from recoup.causal.delay import evaluate_delay
+    from recoup.causal.journeys import journeys_from_table
+    from recoup.causal.nuisance import TreeMeans
+
+    journeys = journeys_from_table(
+        read_table(table),
+        journey=journey,
+        time=time,
+        state=state,
+        act=act,
+        propensity=propensity,
+        outcome=outcome,
+        availability=availability,
+        cluster=cluster,
+        segment=segment,
+        fold=fold,
+        folds=folds,
+    )
+    found = evaluate_delay(
+        journeys,
+        None if policy is None else read_policy(policy, journeys, time, state, act),
+        regressor=TreeMeans if model is Nuisances.TREES else None,
+        variant="adr2" if variant is Scores.ADR2 else "adr",
+        level=level,
+    )
+    if json:
+        print_json(found)
+    else:
+        print_delay(found)
+
+
+def read_policy(
+    path: Path, journeys: "Journeys", time: str, state: list[str], act: str
+) -> "Policy":
+    """Read a policy, shape (times, states), from JSON or from a table.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    ConfigError
+        If it names a time or state that the log lacks, or has another shape.
+    """
+    from recoup.causal.delay import policy_from_rows
+    from recoup.causal.tables import require_columns
+
+    if path.suffix.lower() == ".json":
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=list[list[float]])
+        except (msgspec.DecodeError, OSError) as error:
+            raise SourceError(
+                f"Expected a list of acts by state for each time in {path}, got: {error}",
+                hint="for two times and three states: [[0, 1, 1], [0, 0, 1]]",
+            ) from error
+    table = read_table(path)
+    require_columns(table, (time, *state, act))
+    keys = zip(*(table.get_column(name).to_list() for name in (time, *state, act)), strict=True)
+    acts = {
+        (key[0], key[1] if len(state) == 1 else " | ".join(map(str, key[1:-1]))): float(key[-1])
+        for key in keys
+    }
+    return policy_from_rows(journeys, acts)
+
+
+def print_delay(found: "Delay") -> None:
+    """Print the costs by time, the policy's worth and the regret's parts."""
+    estimates: dict[str, Estimate] = {
+        f"cost of waiting at {each.time}": each for each in found.delta_by_time
+    }
+    estimates |= {f"value, acting from {each.time} on": each for each in found.value_against_delay}
+    regret = found.regret
+    estimates |= {
+        "value of the log": found.logged_value,
+        f"value of the policy ({found.policy})": found.policy_value,
+        "advantage over never": found.advantage,
+        "regret of the log": regret,
+        "  acted early": regret.early,
+        "  acted late": regret.late,
+        "  missed": regret.missed,
+        "  unnecessary": regret.unnecessary,
+    }
+    print_estimates(f"delay, per journey ({found.journeys:,.0f} journeys)", estimates)
+    for point in found.diagnostics:
+        if point.refused is not None:
+            stdout.print(f"[yellow]Time {point.time}:[/] {point.refused}; read nothing off it.")
+    if found.undecided_share > UNDECIDED_WARNING:
+        stdout.print(
+            f"[yellow]Early or unnecessary?[/] The log cannot tell for {found.undecided_share:.0%} "
+            "of the acts concerned; their sum is sound."
+        )
+    if found.refused is not None:
+        stdout.print(f"[bold red]Refused for this policy:[/] {found.refused}.")
 
 
 def read_table(path: Path) -> "pl.DataFrame":

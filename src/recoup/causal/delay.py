@@ -1,0 +1,481 @@
+"""What waiting cost, what a miss cost, and what the log gave up against a stated policy.
+
+For journeys with decision points, an act at most once, and logged propensities. Let Q1 be the value
+of acting at a point, N of waiting and acting at the next OPEN point, V0 of never acting. Then
+
+- the cost of waiting is D = Q1 - N: below 0 it says that waiting is better, not that acting is
+  needless;
+- the cost of a miss is M = Q1 - V0, the sum of D over what follows where no one is acted on;
+- the regret of the log against a policy is split into acts that were *early* (the policy waits
+  here, and an act is worth more than none) or *unnecessary* (worth no more), and points where the
+  policy acts and the log did not: *late* where it acted afterwards, else *missed*.
+
+Every interval is normal, on scores that are doubly robust and clustered by what is independent.
+Nuisances are fitted on other folds. The split into early and unnecessary takes the sign of M from
+the data: where M is near 0 beside its error, the two parts (not their sum) are uncertain beyond
+their intervals; `Delay.undecided_share` says how far.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from recoup.causal.delay_scores import (
+    PolicyScores,
+    Variant,
+    policy_scores,
+    starting_scores,
+    waiting_scores,
+)
+from recoup.causal.estimate import (
+    Estimate,
+    Floats,
+    mean,
+    mean_estimate,
+    normal_quantile,
+    ratio_estimate,
+)
+from recoup.causal.journeys import Bools, Journeys
+from recoup.causal.nuisance import Nuisance, RegressorFactory, cross_fit
+from recoup.causal.off_policy import refusal
+from recoup.errors import ConfigError
+
+BAND_DRAWS: Final = 20_000
+BAND_SEED: Final = 12_345
+MOST_STATES: Final = 200
+
+Policy = Floats | Bools | Sequence[Sequence[float]]
+
+
+class AtTime(Estimate, frozen=True, kw_only=True):
+    """An estimate at one decision point.
+
+    Parameters
+    ----------
+    time
+        Label of the point.
+    state, segment
+        Label of the state or segment it is for; None where it is for all.
+
+    Examples
+    --------
+    >>> AtTime(1.0, 0.5, 1.5, 0.25, time=3).time
+    3
+    """
+
+    time: object
+    state: object = None
+    segment: object = None
+
+
+class Delayed(AtTime, frozen=True, kw_only=True):
+    """The value of a rule that acts at the first open point at or after ``time``.
+
+    Parameters
+    ----------
+    band_low, band_high
+        Simultaneous band over all times: it holds the whole curve with the stated confidence.
+    advantage
+        Over never acting.
+
+    Examples
+    --------
+    >>> gain = Estimate(1.0, 0.0, 2.0, 0.5)
+    >>> Delayed(9.0, 8, 10, 0.5, time=1, band_low=7, band_high=11, advantage=gain).band_low
+    7
+    """
+
+    band_low: float
+    band_high: float
+    advantage: Estimate
+
+
+class Regret(Estimate, frozen=True, kw_only=True):
+    """What a policy would have earned beyond the log, per journey; the four parts add up to it.
+
+    Examples
+    --------
+    >>> part = Estimate(1.0, 0.0, 2.0, 0.5)
+    >>> whole = Regret(4.0, 2, 6, 1, early=part, late=part, missed=part, unnecessary=part)
+    >>> whole.value - whole.early.value - whole.late.value
+    2.0
+    """
+
+    early: Estimate
+    late: Estimate
+    missed: Estimate
+    unnecessary: Estimate
+
+
+class Support(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the log stands behind the estimates at one point.
+
+    Parameters
+    ----------
+    open, acted
+        Journeys that came here without an act, and those acted on here.
+    effective_sample_size, largest_weight
+        Of the weights 1/G of the open journeys (G shrinks geometrically with time).
+    act_effective_sample_size, act_largest_weight
+        Of the weights 1/(G e) of those acted on.
+    refused
+        Why nothing should be read off this point, or None.
+
+    Examples
+    --------
+    >>> Support(
+    ...     time=1,
+    ...     open=10,
+    ...     acted=5,
+    ...     effective_sample_size=10,
+    ...     largest_weight=1,
+    ...     act_effective_sample_size=5,
+    ...     act_largest_weight=2,
+    ...     refused="too few",
+    ... ).refused
+    'too few'
+    """
+
+    time: object
+    open: float
+    acted: float
+    effective_sample_size: float
+    largest_weight: float
+    act_effective_sample_size: float
+    act_largest_weight: float
+    refused: str | None
+
+
+class Delay(msgspec.Struct, frozen=True, kw_only=True):
+    """What acting, waiting and missing were worth.
+
+    Parameters
+    ----------
+    delta_by_time
+        In order of time: the mean over all journeys of D at that point where no one is acted on.
+    delay_cost_by_state, miss_cost_by_state
+        D and M by time and state, among journeys open there.
+    delta_by_segment
+        Like ``delta_by_time``, within each segment.
+    value_against_delay
+        Value of acting at the first open point at or after each time.
+    advantage
+        Of the policy over never acting.
+    policy_value, logged_value
+        Value of the policy, and mean outcome of the log.
+    regret
+        Of the log against the policy.
+    policy
+        Its name.
+    undecided_share
+        Of the acts where the policy waits, the share in a time and state whose miss cost is not
+        known to differ from 0: so far *early* and *unnecessary* may be exchanged. NaN with too many
+        states to tell.
+    policy_effective_sample_size
+        How many journeys of the policy's own log this one is worth.
+    refused
+        Why advantage, policy value and regret must not be used, or None.
+    diagnostics
+        By time.
+
+    Examples
+    --------
+    See `evaluate_delay`.
+    """
+
+    delta_by_time: list[AtTime]
+    delay_cost_by_state: list[AtTime]
+    miss_cost_by_state: list[AtTime]
+    delta_by_segment: list[AtTime]
+    value_against_delay: list[Delayed]
+    advantage: Estimate
+    policy_value: Estimate
+    logged_value: Estimate
+    regret: Regret
+    policy: str
+    undecided_share: float
+    policy_effective_sample_size: float
+    refused: str | None
+    diagnostics: list[Support]
+    journeys: float
+    variant: Variant
+    level: float
+
+
+def evaluate_delay(
+    journeys: Journeys,
+    policy: Policy | None = None,
+    *,
+    regressor: RegressorFactory | None = None,
+    variant: Variant = "adr",
+    level: float = 0.95,
+    needed: Policy | None = None,
+    nuisance: Callable[[Bools], Nuisance] | None = None,
+) -> Delay:
+    """Estimate the costs of delay and of misses, and the log's regret against a policy.
+
+    Parameters
+    ----------
+    journeys
+        See `journeys_from_table`.
+    policy
+        Shape (H, k): whether to act at each time and state, once open. Where None: act at the first
+        open point.
+    regressor
+        Makes a regressor (``fit(X, y, sample_weight=)``, ``predict(X)``); means by time and state
+        where None.
+    variant
+        ``adr``, or ``adr2``, which leans more on the model of Q1 and is often a little tighter.
+    needed
+        Shape (H, k): where an act is worth more than none, stated in advance. Where None it is
+        estimated, and the split into early and unnecessary is sure only as far as
+        ``undecided_share`` is small.
+    nuisance
+        Gives the nuisances of a policy, shape (n, H), in place of cross-fitting.
+
+    Examples
+    --------
+    >>> from recoup.causal.known_truth import reference_problem
+    >>> log = reference_problem().paths().draw(50_000, seed=1)
+    >>> found = evaluate_delay(log, [[0, 1, 1]] * 4)
+    >>> [round(each.value, 1) for each in found.delta_by_time]  # truth: -0.3, 0.8, 1.2, 0.9
+    [-0.2, 0.7, 1.0, 1.2]
+    >>> found.regret.low < 4.43 < found.regret.high
+    True
+
+    References
+    ----------
+    Nie, Brunskill & Wager (2021), Learning when-to-treat policies, JASA 116.
+    """
+    acts = policy_matrix(journeys, policy)
+    fitted = (nuisance or (lambda rule: cross_fit(journeys, rule, regressor)))(acts)
+    mean_of = _Means(journeys, level)
+    psi = waiting_scores(journeys, fitted, variant)
+    worth = None if needed is None else policy_matrix(journeys, needed)
+    scores = policy_scores(journeys, fitted, acts, worth)
+    misses = _by_state(mean_of, _sum_from(psi))
+    effective, share = _effective(scores.weight, journeys.count)
+    return Delay(
+        delta_by_time=[mean_of.at(psi[:, p], time=t) for p, t in enumerate(journeys.times)],
+        delay_cost_by_state=_by_state(mean_of, psi),
+        miss_cost_by_state=misses,
+        delta_by_segment=_by_segment(mean_of, psi),
+        value_against_delay=_curve(mean_of, psi, fitted),
+        advantage=mean_of(starting_scores(journeys, psi, acts)),
+        policy_value=mean_of(scores.value),
+        logged_value=mean_of(journeys.outcome),
+        regret=_regret(mean_of, scores),
+        policy="first open point" if policy is None else "stated",
+        undecided_share=0.0 if needed is not None else _undecided(journeys, acts, misses),
+        policy_effective_sample_size=effective,
+        refused=refusal(effective, share),
+        diagnostics=[_support(journeys, point) for point in range(journeys.points)],
+        journeys=mean_of.rows,
+        variant=variant,
+        level=level,
+    )
+
+
+def policy_matrix(journeys: Journeys, policy: Policy | None) -> Bools:
+    """Say at each journey's open points, shape (n, H), whether a policy of shape (H, k) acts.
+
+    Raises
+    ------
+    ConfigError
+        If its shape is not decision points x states.
+    """
+    if policy is None:
+        return journeys.is_open
+    wanted = (journeys.points, len(journeys.states))
+    table = np.asarray(policy, np.bool_)
+    if table.shape != wanted:
+        raise ConfigError(
+            f"Expected a policy of {wanted[0]} times x {wanted[1]} states, got shape {table.shape}",
+            hint=f"times are {journeys.times}, states {journeys.states[:20]}, in this order",
+        )
+    return np.asarray(table[np.arange(journeys.points), journeys.state] & journeys.is_open)
+
+
+def policy_from_rows(journeys: Journeys, rows: Mapping[tuple[object, object], float]) -> Bools:
+    """Make a policy of shape (H, k) from (time, state) -> act; what is not named waits.
+
+    Raises
+    ------
+    ConfigError
+        If a time or a state is not one of the log's.
+    """
+    times = {label: code for code, label in enumerate(journeys.times)}
+    states = {label: code for code, label in enumerate(journeys.states)}
+    table = np.zeros((len(times), len(states)), np.bool_)
+    for (time, state), act in rows.items():
+        if time not in times or state not in states:
+            raise ConfigError(
+                f"Expected a time and a state of the log, got {time!r} and {state!r}",
+                hint=f"times are {journeys.times}, states {journeys.states[:20]}",
+            )
+        table[times[time], states[state]] = act > 0
+    return table
+
+
+class _Means:
+    def __init__(self, journeys: Journeys, level: float) -> None:
+        self.log, self.level = journeys, level
+        count = journeys.count
+        self.rows = float(len(journeys.outcome) if count is None else count.sum())
+
+    def __call__(self, scores: Floats) -> Estimate:
+        log = self.log
+        return mean_estimate(scores, level=self.level, clusters=log.cluster, count=log.count)
+
+    def at(self, scores: Floats, *, time: object) -> AtTime:
+        return _labelled(self(scores), time=time)
+
+    def ratio(self, top: Floats, bottom: Floats) -> Estimate:
+        log = self.log
+        return ratio_estimate(top, bottom, level=self.level, clusters=log.cluster, count=log.count)
+
+
+def _labelled(
+    found: Estimate, *, time: object, state: object = None, segment: object = None
+) -> AtTime:
+    ends = (found.value, found.low, found.high, found.se)
+    return AtTime(*ends, time=time, state=state, segment=segment)
+
+
+def _sum_from(psi: Floats) -> Floats:
+    return np.asarray(psi[:, ::-1].cumsum(axis=1)[:, ::-1])
+
+
+def _by_state(mean_of: _Means, effect: Floats) -> list[AtTime]:
+    """Estimate effects among journeys that no one acted on before, by time and state."""
+    log = mean_of.log
+    if len(log.states) > MOST_STATES:
+        return []
+    found, untreated = [], log.untreated
+    for point, time in enumerate(log.times):
+        for code, label in enumerate(log.states):
+            here = log.is_open[:, point] & (log.state[:, point] == code)
+            if here.any():
+                weight = here / untreated[:, point]
+                each = mean_of.ratio(effect[:, point] * here, weight)
+                found.append(_labelled(each, time=time, state=label))
+    return found
+
+
+def _undecided(journeys: Journeys, acts: Bools, misses: list[AtTime]) -> float:
+    """Give the share of needless or early acts whose class the log cannot tell."""
+    if len(journeys.states) > MOST_STATES:
+        return math.nan
+    times = {label: code for code, label in enumerate(journeys.times)}
+    states = {label: code for code, label in enumerate(journeys.states)}
+    unsure = np.zeros((len(times), len(states)), np.bool_)
+    for miss in misses:
+        unsure[times[miss.time], states[miss.state]] = miss.low <= 0 <= miss.high
+    points = np.arange(journeys.points)
+    soon = (journeys.act_at[:, None] == points) & ~acts
+    count = np.ones(len(soon)) if journeys.count is None else journeys.count
+    total = float(soon.sum(axis=1) @ count)
+    doubtful = float((soon & unsure[points, journeys.state]).sum(axis=1) @ count)
+    return doubtful / total if total > 0 else 0.0
+
+
+def _by_segment(mean_of: _Means, psi: Floats) -> list[AtTime]:
+    log = mean_of.log
+    if log.segment is None:
+        return []
+    return [
+        _labelled(
+            mean_of.ratio(psi[:, point] * (log.segment == code), (log.segment == code) * 1.0),
+            time=time,
+            segment=label,
+        )
+        for code, label in enumerate(log.segments)
+        for point, time in enumerate(log.times)
+    ]
+
+
+def _curve(mean_of: _Means, psi: Floats, fitted: Nuisance) -> list[Delayed]:
+    log = mean_of.log
+    never = policy_scores(
+        log, msgspec.structs.replace(fitted, follow=fitted.never), np.zeros_like(log.is_open)
+    ).value
+    advantage = _sum_from(psi)
+    values = [mean_of(never + advantage[:, point]) for point in range(log.points)]
+    reach = _band_reach(mean_of, never[:, None] + advantage)
+    return [
+        Delayed(
+            each.value,
+            each.low,
+            each.high,
+            each.se,
+            time=log.times[point],
+            band_low=each.value - reach * each.se,
+            band_high=each.value + reach * each.se,
+            advantage=mean_of(advantage[:, point]),
+        )
+        for point, each in enumerate(values)
+    ]
+
+
+def _band_reach(mean_of: _Means, scores: Floats) -> float:
+    """Give how many standard errors hold all columns' means at once, by normal simulation."""
+    log = mean_of.log
+    count = np.ones(len(scores)) if log.count is None else log.count
+    centred = scores - np.array([mean(column, log.count) for column in scores.T])
+    if log.cluster is None:
+        spread = (centred * count[:, None]).T @ centred
+    else:
+        sums = np.array([np.bincount(log.cluster, column * count) for column in centred.T])
+        spread = sums @ sums.T
+    scale = np.sqrt(np.diag(spread))
+    if not (scale > 0).all():
+        return normal_quantile(mean_of.level)
+    roots, vectors = np.linalg.eigh(spread / np.outer(scale, scale))
+    draws = np.random.default_rng(BAND_SEED).standard_normal((BAND_DRAWS, len(scale)))
+    field = draws * np.sqrt(np.maximum(roots, 0.0)) @ vectors.T
+    return float(np.quantile(np.abs(field).max(axis=1), mean_of.level))
+
+
+def _regret(mean_of: _Means, scores: PolicyScores) -> Regret:
+    whole = mean_of(scores.value - mean_of.log.outcome)
+    return Regret(
+        whole.value,
+        whole.low,
+        whole.high,
+        whole.se,
+        early=mean_of(scores.early),
+        late=mean_of(scores.late),
+        missed=mean_of(scores.missed),
+        unnecessary=mean_of(scores.unnecessary),
+    )
+
+
+def _support(journeys: Journeys, point: int) -> Support:
+    here, acted = journeys.is_open[:, point], journeys.act_at == point
+    weight = here / journeys.untreated[:, point]
+    act_weight = np.where(acted, weight / np.where(acted, journeys.propensity[:, point], 1.0), 0.0)
+    count = np.ones(len(here)) if journeys.count is None else journeys.count
+    effective, _ = _effective(weight, journeys.count)
+    act_effective, act_share = _effective(act_weight, journeys.count)
+    return Support(
+        time=journeys.times[point],
+        open=float(count[here].sum()),
+        acted=float(count[acted].sum()),
+        effective_sample_size=effective,
+        largest_weight=float(weight.max()),
+        act_effective_sample_size=act_effective,
+        act_largest_weight=float(act_weight.max()),
+        refused=refusal(act_effective, act_share),
+    )
+
+
+def _effective(weight: Floats, count: Floats | None) -> tuple[float, float]:
+    """Give the effective sample size, and the share of the largest weight."""
+    number = np.ones(len(weight)) if count is None else count
+    total, square = float(weight @ number), float(weight**2 @ number)
+    if total == 0:
+        return 0.0, 1.0
+    return total**2 / square, float(weight.max()) / total

@@ -1,0 +1,281 @@
+"""Journeys with decision points, as arrays: what the cost of delay is estimated from."""
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recoup.causal.estimate import Floats, Ints
+from recoup.causal.tables import key_codes, number_column, reals, require_columns
+from recoup.errors import SchemaError
+
+Bools = NDArray[np.bool_]
+
+_LEAST_PROPENSITY: Final = 1e-9
+_Number = TypeVar("_Number", np.bool_, np.int64, np.float64)
+
+
+class Journeys(msgspec.Struct, frozen=True, kw_only=True):
+    """n journeys over H decision points, up to the first act or the end.
+
+    Parameters
+    ----------
+    times, states
+        Labels of the decision points, length H, and of the states that codes stand for.
+    state
+        Shape (n, H): code of the state, -1 where the journey did not come.
+    features
+        Shape (n, H, k): the state as numbers, for regressors.
+    is_open
+        Shape (n, H): reached, available, and not after the act.
+    propensity
+        Shape (n, H): P(act), in (0, 1) where open, else 0.
+    act_at
+        Shape (n,): index of the point acted at, H = never.
+    outcome
+        Shape (n,): net value over a fixed horizon from entry.
+    fold
+        Shape (n,): the part of the cross-fitting split that a journey belongs to.
+    cluster
+        Shape (n,): codes 0..k-1 of what is independent (the visitor); each journey where None.
+    count
+        Shape (n,): how many equal journeys a row stands for; 1 where None.
+    segment, segments
+        Shape (n,): code of the segment that a journey belongs to from its start; their labels.
+
+    Examples
+    --------
+    >>> log = pl.DataFrame({"j": [0, 0, 1], "t": [1, 2, 1], "s": ["a", "b", "a"]})
+    >>> log = log.with_columns(act=pl.Series([0, 1, 0]), p=0.5, y=pl.Series([4.0, 4.0, 0.0]))
+    >>> made = journeys_from_table(
+    ...     log, journey="j", time="t", state=["s"], act="act", propensity="p", outcome="y"
+    ... )
+    >>> made.act_at.tolist(), made.states
+    ([1, 2], ['a', 'b'])
+    """
+
+    times: Sequence[object]
+    states: Sequence[object]
+    state: Ints
+    features: Floats
+    is_open: Bools
+    propensity: Floats
+    act_at: Ints
+    outcome: Floats
+    fold: Ints
+    cluster: Ints | None = None
+    count: Floats | None = None
+    segment: Ints | None = None
+    segments: Sequence[object] = ()
+
+    @property
+    def points(self) -> int:
+        """H, the number of decision points."""
+        return len(self.times)
+
+    @property
+    def untreated(self) -> Floats:
+        """Shape (n, H): probability of no act before each point, G."""
+        stays = np.cumprod(1 - self.propensity, axis=1)
+        return np.hstack([np.ones((len(stays), 1)), stays[:, :-1]])
+
+    @property
+    def next_open(self) -> Ints:
+        """Shape (n, H): index of the first open point after each, H = none."""
+        following = np.full(self.is_open.shape, self.points, np.int64)
+        for point in range(self.points - 2, -1, -1):
+            nearest = np.where(self.is_open[:, point + 1], point + 1, following[:, point + 1])
+            following[:, point] = nearest
+        return following
+
+
+def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
+    table: pl.DataFrame,
+    *,
+    journey: str,
+    time: str,
+    state: Sequence[str],
+    act: str,
+    propensity: str,
+    outcome: str,
+    availability: str | None = None,
+    cluster: str | None = None,
+    fold: str | None = None,
+    folds: int = 2,
+    segment: str | None = None,
+) -> Journeys:
+    """Read journeys from a table of one row a journey and decision point.
+
+    Parameters
+    ----------
+    time
+        Any sortable column; its distinct values are the decision points.
+    state
+        One or more columns; each distinct combination is a state.
+    act
+        0 or 1. Rows after a journey's first act are left out.
+    propensity
+        P(act) at that point; not read where the point is closed.
+    outcome
+        Net value, the same in every row of a journey.
+    availability
+        0 or 1; 1 where None.
+    cluster, fold
+        Columns constant within a journey. Without ``fold``, clusters (or journeys) are dealt in
+        turn, in order of their keys, to ``folds`` parts.
+    segment
+        Column known at the start of a journey and constant within it.
+
+    Raises
+    ------
+    SchemaError
+        If the table breaks this contract, with the place; also if a journey has two acts.
+    """
+    named = (journey, time, *state, act, propensity, outcome, availability, cluster, fold, segment)
+    require_columns(table, named)
+    rows = _Rows(
+        journey=key_codes(table, [journey]),
+        point=key_codes(table, [time]),
+        acts=number_column(table, act, low=0, high=1) > 0,
+        available=_available(table, availability),
+    )
+    keep = rows.until_first_act()
+    kept = table.filter(keep)
+    shape = (int(rows.journey.max()) + 1, int(rows.point.max()) + 1)
+    cells = (rows.journey[keep], rows.point[keep])
+    is_open = _spread(shape, cells, rows.available[keep], fill=False)
+    per_journey = _PerJourney(kept, cells[0], shape[0])
+    clusters = None if cluster is None else per_journey.codes(cluster)
+    return Journeys(
+        times=table.get_column(time).unique().sort().to_list(),
+        states=_state_labels(kept, state),
+        state=_spread(shape, cells, key_codes(kept, state), fill=-1),
+        features=_features(kept, state, shape, cells),
+        is_open=is_open,
+        propensity=_propensities(kept, propensity, is_open, cells),
+        act_at=_first_acts(shape, cells, rows.acts[keep]),
+        outcome=per_journey.values(outcome),
+        fold=_folds(per_journey, clusters, fold, folds, shape[0]),
+        cluster=clusters,
+        segment=None if segment is None else per_journey.codes(segment),
+        segments=[] if segment is None else table.get_column(segment).unique().sort().to_list(),
+    )
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    journey: Ints
+    point: Ints
+    acts: Bools
+    available: Bools
+
+    def until_first_act(self) -> Bools:
+        """Mark rows up to and including each journey's first act; check that it is the only one."""
+        closed = self.acts & ~self.available
+        if closed.any():
+            row = int(np.argmax(closed))
+            raise SchemaError(f"Expected no act at a closed point, got one - at row {row}")
+        first = np.full(int(self.journey.max()) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(first, self.journey[self.acts], self.point[self.acts])
+        keep = np.asarray(self.point <= first[self.journey])
+        again = self.acts & ~keep
+        if again.any():
+            raise SchemaError(
+                f"Expected at most one act a journey, got a second - at row {int(again.argmax())}",
+                hint="cut journeys at their first act, or use the distal excursion effect (dcee)",
+            )
+        cell = self.journey * (int(self.point.max()) + 1) + self.point
+        if len(np.unique(cell)) < len(cell):
+            raise SchemaError("Expected one row a journey and time, got several")
+        return keep
+
+
+class _PerJourney(msgspec.Struct, frozen=True):
+    table: pl.DataFrame
+    journey: Ints
+    size: int
+
+    def values(self, name: str) -> Floats:
+        return self._constant(name, reals(self.table, name))
+
+    def codes(self, name: str) -> Ints:
+        return self._constant(name, key_codes(self.table, [name]).astype(float)).astype(np.int64)
+
+    def _constant(self, name: str, column: Floats) -> Floats:
+        found = np.zeros(self.size)
+        found[self.journey] = column
+        differs = found[self.journey] != column
+        if differs.any():
+            raise SchemaError(
+                f"Expected one value of {name!r} a journey, got several - at row "
+                f"{int(differs.argmax())}"
+            )
+        return found
+
+
+def _available(table: pl.DataFrame, availability: str | None) -> Bools:
+    if availability is None:
+        return np.ones(table.height, np.bool_)
+    return number_column(table, availability, low=0, high=1) > 0
+
+
+def _propensities(
+    kept: pl.DataFrame, propensity: str, is_open: Bools, cells: tuple[Ints, Ints]
+) -> Floats:
+    column = kept.get_column(propensity).cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    spread = np.where(is_open, _spread(is_open.shape, cells, column, fill=0.0), 0.0)
+    high = 1 - _LEAST_PROPENSITY
+    bad = is_open & ~((spread >= _LEAST_PROPENSITY) & (spread <= high))
+    if bad.any():
+        journey, point = np.argwhere(bad)[0].tolist()
+        raise SchemaError(
+            f"Expected a propensity in (0, 1) at every open point, got {spread[journey, point]} - "
+            f"at journey {journey}, point {point}",
+            hint="log the probability, or mark the point as not available",
+        )
+    return spread
+
+
+def _first_acts(shape: tuple[int, int], cells: tuple[Ints, Ints], acts: Bools) -> Ints:
+    found = np.full(shape[0], shape[1], np.int64)
+    found[cells[0][acts]] = cells[1][acts]
+    return found
+
+
+def _folds(
+    per_journey: _PerJourney, clusters: Ints | None, fold: str | None, folds: int, size: int
+) -> Ints:
+    if fold is not None:
+        return per_journey.codes(fold)
+    if folds < 2:  # noqa: PLR2004 - cross-fitting needs another part to learn from
+        raise SchemaError(f"Expected at least two folds, got {folds}")
+    return (np.arange(size) if clusters is None else clusters) % folds
+
+
+def _spread(
+    shape: tuple[int, ...], cells: tuple[Ints, Ints], column: NDArray[_Number], *, fill: float
+) -> NDArray[_Number]:
+    dense = np.full(shape, fill, column.dtype)
+    dense[cells] = column
+    return dense
+
+
+def _state_labels(kept: pl.DataFrame, state: Sequence[str]) -> list[object]:
+    labels = kept.select(state).unique().sort(pl.struct(list(state)).rank("dense"))
+    if len(state) == 1:
+        return labels.to_series().to_list()
+    return [" | ".join(map(str, row)) for row in labels.rows()]
+
+
+def _features(
+    kept: pl.DataFrame, state: Sequence[str], shape: tuple[int, int], cells: tuple[Ints, Ints]
+) -> Floats:
+    dense = np.full((*shape, len(state)), np.nan)
+    for column, name in enumerate(state):
+        values = kept.get_column(name)
+        numeric = values.dtype.is_numeric() or values.dtype == pl.Boolean
+        numbers = values.cast(pl.Float64).to_numpy() if numeric else key_codes(kept, [name])
+        dense[(*cells, np.full(len(numbers), column))] = numbers
+    return dense
