@@ -262,9 +262,13 @@ class FeatureStore:
     def _observe_again(self, status: int) -> int:
         """Enlarge what the event did not fit into, and go on where it stopped."""
         while status < 0:
-            self._note[0, NOTE_RESUME] = -1 - status
-            self._make_room(1)
-            self._grow()
+            number = -1 - status
+            self._note[0, NOTE_RESUME] = number
+            group = GROUPS_AT + GROUP_WORDS * number
+            if 2 * self._memory[group + USED] > self._memory[group + MASK]:
+                self._make_room(1)
+            else:
+                self._grow()
             status = observe_one(self._memory, self._plan.table, self._one, self._row, self._note)
         self._note[0, NOTE_RESUME] = 0
         return status
