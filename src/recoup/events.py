@@ -281,6 +281,9 @@ def hash64(value: str) -> int:
 
 def hash_column(column: pl.Series) -> NDArray[np.int64]:
     """Hash a string column; null becomes 0. Shape (n,)."""
+    if len(column) <= SMALL:
+        values_or_none = column.to_list()
+        return np.array([0 if v is None else hash64(v) for v in values_or_none], np.int64)
     values = column.unique().drop_nulls()
     if values.is_empty():
         return np.zeros(len(column), np.int64)
@@ -306,6 +309,9 @@ def encode(batch: EventBatch, columns: Iterable[str]) -> dict[str, NDArray[np.ge
     return {name: batch.column(name) for name in columns}
 
 
+SMALL: Final = 256
+"""Rows up to which a loop is cheaper than a query of the frame library."""
+
 UNKNOWN: Final = -(1 << 63)
 """Null in an int64 column that was asked for with a ``?``."""
 
@@ -316,20 +322,29 @@ DERIVED: Final = ("key", "impressions", "subjects")
 def _encode_column(batch: EventBatch, name: str) -> NDArray[np.generic]:
     if name in DERIVED:
         return _derive(batch, name)
-    if name.removesuffix("?") in (*MONEY, *COUNTS) and name.endswith("?"):
-        return batch.events[name.removesuffix("?")].fill_null(UNKNOWN).to_numpy()
-    if name not in EVENT_SCHEMA:
+    plain = name.removesuffix("?")
+    if plain not in EVENT_SCHEMA or (plain != name and plain not in (*MONEY, *COUNTS)):
         raise SchemaError(
             f"Expected an event column, got `{name}`",
             hint=f"one of {', '.join([*EVENT_SCHEMA, *DERIVED])}",
         )
-    column = batch.events[name]
+    column = batch.events[plain]
     if column.dtype == pl.String:
         return hash_column(column)
     if name in REALS:
-        return column.fill_null(float("nan")).to_numpy()
-    absent = -1 if name in FLAGS else 0
-    return column.to_physical().cast(pl.Int64).fill_null(absent).to_numpy()
+        return _numbers(column, np.float64, float("nan"))
+    absent = UNKNOWN if plain != name else -1 if name in FLAGS else 0
+    whole = column.to_physical() if name == "event" else column
+    return _numbers(whole.cast(pl.Int64), np.int64, absent)
+
+
+def _numbers(column: pl.Series, dtype: type[np.generic], absent: float) -> NDArray[np.generic]:
+    """Turn a numeric column into an array; short ones without the cost of a query."""
+    if not column.null_count():
+        return column.to_numpy()
+    if len(column) <= SMALL:
+        return np.array([absent if v is None else v for v in column.to_list()], dtype)
+    return column.fill_null(absent).to_numpy()
 
 
 def _derive(batch: EventBatch, name: str) -> NDArray[np.int64]:
