@@ -17,6 +17,7 @@ SETTLED_US: Final = 1_800_000_000
 """A session counts once it has been silent for half an hour: till then it may still go on."""
 _LEAST_SHARE: Final = 0.05
 PURCHASE: Final = len(LEVELS) - 1
+CHECKOUT_LEVEL: Final = LEVELS.index("begin_checkout")
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -36,8 +37,8 @@ class Step(msgspec.Struct, frozen=True):
         Whether they reached ``onward``, and whether they bought.
     expected
         P(goes on), from who they are.
-    order_rate
-        P(buys | went on), from who they are.
+    orders
+        P(buys), from who they are.
     """
 
     level: int
@@ -48,7 +49,7 @@ class Step(msgspec.Struct, frozen=True):
     went_on: NDArray[np.bool_]
     bought: NDArray[np.bool_]
     expected: NDArray[np.float64]
-    order_rate: NDArray[np.float64]
+    orders: NDArray[np.float64]
 
 
 def settled(sessions: pl.DataFrame, now: int) -> pl.DataFrame:
@@ -81,10 +82,16 @@ def used_levels(sessions: pl.DataFrame) -> list[int]:
 
 
 def steps_of(sessions: pl.DataFrame) -> list[Step]:
-    """Give the steps of the funnel with what is expected of each session at risk."""
+    """Give the steps of the funnel with what is expected of each session at risk.
+
+    Where the checkout has steps of its own, it is also taken as a whole: their tags may be lost.
+    """
     reached = reach_times(sessions)
     levels = used_levels(sessions)
-    return [_step(sessions, reached, level, onward) for level, onward in itertools.pairwise(levels)]
+    pairs = list(itertools.pairwise(levels))
+    if any(CHECKOUT_LEVEL < level < PURCHASE for level in levels):
+        pairs.append((CHECKOUT_LEVEL, PURCHASE))
+    return [_step(sessions, reached, level, onward) for level, onward in pairs]
 
 
 def _step(sessions: pl.DataFrame, reached: NDArray[np.int64], level: int, onward: int) -> Step:
@@ -95,7 +102,5 @@ def _step(sessions: pl.DataFrame, reached: NDArray[np.int64], level: int, onward
     bought = reached[rows, PURCHASE] < NEVER_US
     who = design(sessions[rows], CONTEXTS, at)
     expected = fit_probability(who, went_on, who)
-    rate = np.ones(len(rows))
-    if onward != PURCHASE:
-        rate = fit_probability(who[went_on], bought[went_on], who)
-    return Step(level, onward, rows, at, leaves, went_on, bought, expected, rate)
+    orders = expected if onward == PURCHASE else fit_probability(who, bought, who)
+    return Step(level, onward, rows, at, leaves, went_on, bought, expected, orders)

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from recoup.defects.risks import HOUR_US
 from recoup.defects.scan import Found, scan
 from recoup.defects.slices import Slice
+from recoup.defects.tables import TOUCHED
 
+PATH_NOISE: Final = 1.6
+"""Who meets a page, item or query changes with the shop's flow of pages: allowed as more noise."""
 _SHRINK: Final = 2.0
 _NOTHING: Final = Found(0.0, 1.0, 1.0, 0, 0)
 
@@ -21,6 +24,10 @@ class Candidate(msgspec.Struct):
     slice: Slice
     found: Found = _NOTHING
     own: float = 1.0
+
+    def is_path(self) -> bool:
+        """Say whether the slice is a matter of the path taken, and not of who came."""
+        return any(name in TOUCHED for name in self.slice.entity)
 
 
 class Search:
@@ -74,21 +81,27 @@ class Search:
 
     def explain_away(self, each: Candidate) -> None:
         """Take what was found into what is expected, and scan again whatever shares its rows."""
-        rows = self.inside(each)
-        self.expected[rows] *= min(each.found.ratio / each.found.level, 1.0)
+        self.lower(self.inside(each), min(each.found.ratio / each.found.level, 1.0))
+        each.found = _NOTHING
+
+    def lower(self, rows: NDArray[np.int64], factor: float) -> None:
+        """Expect less of rows, and scan again whatever shares them."""
+        if not len(rows):
+            return
+        self.expected[rows] *= factor
         touched = np.zeros(len(self.expected), np.bool_)
         touched[rows] = True
         for other in self.candidates:
             if touched[other.slice.rows].any():
                 self._scan(other)
-        each.found = _NOTHING
 
     def _scan(self, each: Candidate) -> None:
         rows = each.slice.rows
         hours = each.slice.at // HOUR_US - self.start
         went_on, expected = self.went_on[rows], self.expected[rows]
         each.own = own_level(went_on, expected) if self._recentre else 1.0
-        each.found = scan(hours, scaled(expected, each.own), went_on, self.noise)
+        noise = self.noise * (PATH_NOISE if self._recentre and each.is_path() else 1.0)
+        each.found = scan(hours, scaled(expected, each.own), went_on, noise)
 
 
 def own_level(went_on: NDArray[np.bool_], expected: NDArray[np.float64]) -> float:

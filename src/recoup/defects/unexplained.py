@@ -23,6 +23,7 @@ LOSS_ODDS: Final = 3.0
 """Prior odds that fewer steps mean fewer shoppers, not events lost or a changed flow of pages."""
 LEAST_CONFIDENCE: Final = 0.2
 MOST: Final = 12
+_SHRINK: Final = 5.0
 
 
 class _Place(msgspec.Struct):
@@ -51,7 +52,7 @@ def unexplained(
             return
         real = 1.0 / (1.0 + np.exp(-(best.found.log_factor + prior)))
         told = _judge(place.step, place.search, best, real, log)
-        place.search.explain_away(best)
+        _explain_away(places, place, best)
         if told is not None:
             yield told
 
@@ -70,11 +71,23 @@ def _surest(places: list[_Place]) -> tuple[_Place, Candidate | None]:
     return max(found, key=lambda pair: pair[1].found.log_factor if pair[1] else -np.inf)
 
 
+def _explain_away(places: list[_Place], told: _Place, best: Candidate) -> None:
+    """Expect less of the same sessions also in the steps that overlap the one that was told."""
+    sessions = told.step.session[told.search.inside(best)]
+    factor = min(best.found.ratio / best.found.level, 1.0)
+    told.search.explain_away(best)
+    for other in places:
+        overlaps = other.step.level < told.step.onward and told.step.level < other.step.onward
+        if other is not told and overlaps:
+            rows = np.flatnonzero(np.isin(other.step.session, sessions))
+            other.search.lower(rows, factor)
+
+
 def _unspoiled(step: Step, spoiled: NDArray[np.int64]) -> Step:
     kept = step.leaves <= spoiled[step.session]
     arrays = {
         name: getattr(step, name)[kept]
-        for name in ("session", "at", "leaves", "went_on", "bought", "expected", "order_rate")
+        for name in ("session", "at", "leaves", "went_on", "bought", "expected", "orders")
     }
     return Step(step.level, step.onward, **arrays)
 
@@ -83,14 +96,11 @@ def _judge(step: Step, search: Search, best: Candidate, real: float, log: Log) -
     inside = search.inside(best)
     chance = search.chance(best, inside) / dilution(search, best)
     went_on, bought = step.went_on[inside], step.bought[inside]
-    orders = float((chance * step.order_rate[inside]).sum())
+    orders = expected_orders(step, best, inside)
     share = lost_share(float(went_on.sum()), float(chance.sum()))
     kept = max(1.0 - share.value, 0.02)
-    confidence = (
-        real
-        * _still_a_loss(went_on, chance, search.noise)
-        * _orders_too(step, bought, orders, kept)
-    )
+    lost_not_moved = _orders_too(step, float(bought.sum()), orders, kept)
+    confidence = real * _still_a_loss(went_on, chance, search.noise) * lost_not_moved
     if confidence < LEAST_CONFIDENCE:
         return None
     entity = best.slice.entity or {"step": LEVELS[step.onward]}
@@ -144,12 +154,19 @@ def _still_a_loss(went_on: NDArray[np.bool_], chance: NDArray[np.float64], noise
     return float(factor / (factor + 1.0))
 
 
-def _orders_too(step: Step, bought: NDArray[np.bool_], expected: float, ratio: float) -> float:
+def expected_orders(step: Step, each: Candidate, inside: NDArray[np.int64]) -> float:
+    """Give the orders expected within the interval: by who came, at the slice's level outside."""
+    outside = np.setdiff1d(each.slice.rows, inside)
+    level = (step.bought[outside].sum() + _SHRINK) / (step.orders[outside].sum() + _SHRINK)
+    return float(step.orders[inside].sum() * level)
+
+
+def _orders_too(step: Step, seen: float, expected: float, ratio: float) -> float:
     """Give P(shoppers were lost), and not only their events, from the orders that followed."""
     if step.onward == PURCHASE:
         return 1.0
     odds = LOSS_ODDS if step.level else 1.0
-    gain = float(bought.sum()) * np.log(ratio) + (1.0 - ratio) * expected
+    gain = seen * np.log(ratio) + (1.0 - ratio) * expected
     return float(1.0 / (1.0 + np.exp(-np.clip(gain + np.log(odds), -300, 300))))
 
 
