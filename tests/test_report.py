@@ -253,6 +253,8 @@ def test_likely_means_likely_in_all_places() -> None:
     assert page.count("Likely defects 1 of 2 ranked") == 1
     cost = story.total_cost(_summary(_defect(0.79), _defect(0.81), _defect(0.9, over=True)))
     assert (cost.lost_per_hour, cost.recoverable_per_hour) == (11.4, 3.4)
+    twice = story.total_cost(_summary(_defect(), _defect(page="/pay.html")))
+    assert (twice.costliest_per_hour, twice.lost_per_hour) == (11.4, 22.8)
     assert cost.lost_before == pytest.approx(11.4 * 48)
 
 

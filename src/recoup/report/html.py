@@ -159,6 +159,7 @@ def _cost(summary: Summary) -> dict[str, str]:
     hours = story.loss_rate(summary).hours
     amounts = {
         "still": cost.lost_per_hour * hours,
+        "costliest": cost.costliest_per_hour * hours,
         "recoverable": cost.recoverable_per_hour * hours,
         "before": cost.lost_before,
     }
@@ -194,8 +195,8 @@ def _defect_row(rank: int, defect: Defect, summary: Summary) -> DefectRow:
         recoverable=words.between_money(recoverable, summary.currency) if recoverable else "",
         deadline=words.span(best.deadline) if best else "",
         counted=(
-            f"{words.count(defect.exposed)} visits met it: {words.tally(defect.observed)} orders "
-            f"came, {words.tally(defect.expected)} were to be expected."
+            f"{words.tally(defect.observed)} orders where {words.tally(defect.expected)} were to "
+            f"be expected, in {words.count(defect.exposed)} visits"
         ),
         evidence=words.evidence_words(defect.evidence),
     )

@@ -296,7 +296,8 @@ def _strip(strip: Axes, below: Axes, spans: Sequence[tuple[int, float, float]]) 
 def _defect_label(defect: Defect) -> str:
     where = ", ".join(defect.entity.values())
     name = words.defect_words(defect.type).name
-    return _clean(f"{name}: {where}" if where else name)
+    over = " (over)" if defect.until is not None else ""
+    return _clean(f"{name}: {where}" if where else name) + over
 
 
 def _clean(text: str) -> str:

@@ -239,12 +239,15 @@ class Cost(msgspec.Struct, frozen=True):
     ----------
     lost_per_hour, recoverable_per_hour
         By those still open.
+    costliest_per_hour
+        By the costliest open one of each type alone: those of one type often meet the same visits.
     lost_before
         In all, by those that are over.
     """
 
     lost_per_hour: float
     recoverable_per_hour: float
+    costliest_per_hour: float
     lost_before: float
 
 
@@ -263,5 +266,13 @@ def total_cost(summary: Summary) -> Cost:
             for defect in now
             if defect.recommended
         ),
+        sum(_costliest(now).values()),
         sum(max(lost_so_far(defect, summary).value, 0.0) for defect in over),
     )
+
+
+def _costliest(defects: list[Defect]) -> dict[str, float]:
+    worst: dict[str, float] = {}
+    for defect in defects:
+        worst[defect.type] = max(worst.get(defect.type, 0.0), defect.lost_value_per_hour.value)
+    return worst
