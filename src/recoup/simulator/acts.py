@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recoup.simulator import layout as at
 from recoup.simulator.moves import ANNOY, RESCUE, go, leave
 from recoup.simulator.randomness import uniform
-from recoup.simulator.world import World
+from recoup.simulator.world import Remedies, World
 
 ACTS, IN_TIME, RECOVERED, ANNOYED = range(4)
 LEDGER: Final = ("acts", "in_time", "brought_back", "driven_away")
@@ -21,6 +21,7 @@ LEDGER: Final = ("acts", "in_time", "brought_back", "driven_away")
 def act(
     own: NDArray[np.int64],
     world: World,
+    remedies: Remedies,
     which: int,
     when: int,
     ledger: NDArray[np.int64],
@@ -31,7 +32,6 @@ def act(
     probability, which fades with the time since the cause. One who would have gone on may be
     annoyed. One who has left is not reached; the act is paid all the same.
     """
-    remedies = world.remedies
     ledger[which, ACTS] += 1
     own[at.COST] += remedies.cost_micros[which]
     if own[at.STATE] in (at.ARRIVE, at.LAND) or own[at.NEXT_TS] >= world.end:
@@ -40,7 +40,7 @@ def act(
     own[at.OFFER] |= 1 << which
     own[at.OFFER_PPM] += remedies.offer_ppm[which]
     if own[at.STATE] == at.LEAVE:
-        _bring_back(own, world, which, when, ledger)
+        _bring_back(own, world.rules.gap_s, remedies, which, when, ledger)
     elif uniform(own[at.KEY], ANNOY + which) < remedies.annoys[which]:
         ledger[which, ANNOYED] += 1
         leave(own, at.LEAVE)
@@ -49,7 +49,8 @@ def act(
 @njit(cache=True, nogil=True)
 def _bring_back(
     own: NDArray[np.int64],
-    world: World,
+    gap_s: NDArray[np.float64],
+    remedies: Remedies,
     which: int,
     when: int,
     ledger: NDArray[np.int64],
@@ -58,12 +59,12 @@ def _bring_back(
     if own[at.WOULD] == at.LEAVE or (cause == at.WHIM and own[at.LOADED] == 0):
         return
     delay_s = max(0.0, (when - own[at.CAUSE_TS]) / 1e6)
-    fading = math.exp(-delay_s / world.remedies.fade_s[which])
-    share = world.remedies.recovered[which, cause] * fading
+    fading = math.exp(-delay_s / remedies.fade_s[which])
+    share = remedies.recovered[which, cause] * fading
     if uniform(own[at.KEY], RESCUE + which) >= share:
         return
     ledger[which, RECOVERED] += 1
     if cause != at.WHIM:
         own[at.SPARED] |= 1 << cause
     own[at.NEXT_TS] = when
-    go(own, world.gap_s, own[at.WOULD])
+    go(own, gap_s, own[at.WOULD])

@@ -15,17 +15,15 @@ from recoup.simulator.moves import (
     SECOND,
     THIRD,
     chance,
-
     go,
     harm,
     leave,
     met,
-
     size_of,
     skewed,
 )
 from recoup.simulator.randomness import uniform
-from recoup.simulator.world import World, pick
+from recoup.simulator.world import Rules, pick
 
 Row = NDArray[np.int64]
 _PAGE_VIEW = CODE["page_view"]
@@ -37,7 +35,7 @@ _EACH = catalogue.ITEMS_EACH
 
 
 @njit(cache=True, nogil=True)
-def arrive(own: Row, person: Row, warmth: float, world: World) -> None:
+def arrive(own: Row, person: Row, world: Rules) -> None:
     """Begin a visit: where it lands, and with which build. Emits nothing."""
     key = own[at.KEY]
     where = uniform(key, CHOICE)
@@ -57,19 +55,19 @@ def arrive(own: Row, person: Row, warmth: float, world: World) -> None:
     own[at.ATTEMPT] = 0
     own[at.OFFER] = 0
     own[at.OFFER_PPM] = 0
-    _to_category(own, world, pick(world.goods.category_chance, uniform(key, THIRD)) + 1)
+    _to_category(own, pick(world.goods.category_chance, uniform(key, THIRD)) + 1)
     own[at.ITEM] = (own[at.CATEGORY] - 1) * _EACH + 1 + int(uniform(key, LATENCY) ** 2 * _EACH)
     own[at.STATE] = at.LAND
 
 
 @njit(cache=True, nogil=True)
-def _to_category(own: Row, world: World, category: int) -> None:
+def _to_category(own: Row, category: int) -> None:
     own[at.CATEGORY] = category
     own[at.OFFSET] = 0
 
 
 @njit(cache=True, nogil=True)
-def land(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def land(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     """Show the landing page; nearly half leave it at once."""
     row[at.E_EVENT] = _PAGE_VIEW
     own[at.PAGE] = catalogue.HOME
@@ -91,77 +89,79 @@ def land(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
         leave(own, at.LIST)
     else:
         go(own, world.gap_s, to)
-    _slow_page(own, person, world, row, when)
+    _slow_page(own, world, when)
 
 
 @njit(cache=True, nogil=True)
-def _page_loads(own: Row, person: Row, world: World, row: Row) -> None:
-    own[at.FOUND] = met(own, person, world.troubles, world.natural_rate[at.D8], at.D8)
+def _page_loads(own: Row, person: Row, world: Rules, row: Row) -> None:
+    own[at.FOUND] = met(own, person, world.troubles, world.natural[at.RATE, at.D8], at.D8)
     row[at.E_LATENCY] = int(
         skewed(own[at.KEY], LATENCY, rates.LATENCY_MS, rates.LATENCY_SIGMA)
-        + size_of(own[at.FOUND], at.D8, world.troubles, world.natural_size)
+        + size_of(own[at.FOUND], at.D8, world.troubles, world.natural)
     )
 
 
 @njit(cache=True, nogil=True)
-def _slow_page(own: Row, person: Row, world: World, row: Row, when: int) -> None:
-    harm(own, world.troubles, world.natural_effect, own[at.FOUND], at.D8, when)
+def _slow_page(own: Row, world: Rules, when: int) -> None:
+    harm(own, world.troubles, world.natural, own[at.FOUND], at.D8, when)
 
 
 @njit(cache=True, nogil=True)
-def search(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def search(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     """Search: results, none, or slowly."""
     key = own[at.KEY]
     row[at.E_EVENT] = _SEARCHED
     own[at.PAGE] = catalogue.SEARCH_PAGE
     own[at.QUERY] = pick(world.goods.query_chance, uniform(key, SECOND)) + 1
-    own[at.CATEGORY] = world.goods.query_category[own[at.QUERY]]
-    own[at.OFFSET] = world.goods.query_offset[own[at.QUERY]]
-    slow = met(own, person, world.troubles, world.natural_rate[at.S6], at.S6)
+    own[at.CATEGORY] = world.goods.queries[own[at.QUERY], catalogue.QUERY_CATEGORY]
+    own[at.OFFSET] = world.goods.queries[own[at.QUERY], catalogue.QUERY_OFFSET]
+    slow = met(own, person, world.troubles, world.natural[at.RATE, at.S6], at.S6)
     row[at.E_LATENCY] = int(
         skewed(key, LATENCY, rates.SEARCH_LATENCY_MS, rates.LATENCY_SIGMA)
-        + size_of(slow, at.S6, world.troubles, world.natural_size)
+        + size_of(slow, at.S6, world.troubles, world.natural)
     )
-    empty = met(own, person, world.troubles, world.natural_rate[at.S1], at.S1)
-    row[at.E_RESULTS] = world.goods.query_results[own[at.QUERY]] if empty == at.UNMET else 0
+    empty = met(own, person, world.troubles, world.natural[at.RATE, at.S1], at.S1)
+    row[at.E_RESULTS] = (
+        world.goods.queries[own[at.QUERY], catalogue.QUERY_RESULTS] if empty == at.UNMET else 0
+    )
     row[at.E_LIST] = catalogue.SEARCH_LIST
     row[at.E_POSITION] = own[at.OFFSET]
     when = own[at.NEXT_TS]
     _from_list(own, warmth, world)
     if empty != at.UNMET:
         _nothing_found(own, world, empty, when)
-    harm(own, world.troubles, world.natural_effect, slow, at.S6, when)
+    harm(own, world.troubles, world.natural, slow, at.S6, when)
 
 
 @njit(cache=True, nogil=True)
-def _nothing_found(own: Row, world: World, found: int, when: int) -> None:
+def _nothing_found(own: Row, world: Rules, found: int, when: int) -> None:
     """Leave, or try other words; without results there is nothing to select."""
     if own[at.STATE] == at.LEAVE:
         return
-    harm(own, world.troubles, world.natural_effect, found, at.S1, when)
+    harm(own, world.troubles, world.natural, found, at.S1, when)
     if own[at.STATE] == at.SELECT:
         again = uniform(own[at.KEY], THIRD) < rates.REFORMULATE
         own[at.STATE] = at.SEARCH if again else at.OPEN_CATEGORY
 
 
 @njit(cache=True, nogil=True)
-def open_category(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def open_category(own: Row, person: Row, world: Rules, row: Row) -> None:
     """Open a category's page; its list follows."""
     row[at.E_EVENT] = _PAGE_VIEW
     if own[at.QUERY] == 0:
         chosen = pick(world.goods.category_chance, uniform(own[at.KEY], SECOND)) + 1
-        _to_category(own, world, chosen)
+        _to_category(own, chosen)
     own[at.QUERY] = 0
     own[at.OFFSET] = 0
     own[at.PAGE] = catalogue.CATEGORY_PAGE + own[at.CATEGORY]
     _page_loads(own, person, world, row)
     when = own[at.NEXT_TS]
     go(own, world.gap_s, at.LIST)
-    _slow_page(own, person, world, row, when)
+    _slow_page(own, world, when)
 
 
 @njit(cache=True, nogil=True)
-def list_items(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def list_items(own: Row, warmth: float, world: Rules, row: Row) -> None:
     """Show a page of a category."""
     row[at.E_EVENT] = _LISTED
     row[at.E_POSITION] = own[at.OFFSET]
@@ -174,7 +174,7 @@ def list_items(own: Row, person: Row, warmth: float, world: World, row: Row) -> 
 
 
 @njit(cache=True, nogil=True)
-def _from_list(own: Row, warmth: float, world: World) -> None:
+def _from_list(own: Row, warmth: float, world: Rules) -> None:
     """Leave, select, search, or turn the page."""
     key = own[at.KEY]
     if uniform(key, CHOICE) < chance(rates.LIST_LEAVE, warmth):
@@ -188,7 +188,7 @@ def _from_list(own: Row, warmth: float, world: World) -> None:
 
 
 @njit(cache=True, nogil=True)
-def select(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def select(own: Row, world: Rules, row: Row) -> None:
     """Select one of the items shown; the eye goes down the list."""
     row[at.E_EVENT] = _SELECTED
     draw = uniform(own[at.KEY], CHOICE)
@@ -209,14 +209,14 @@ def shown_item(category: int, offset: int, position: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def view_item(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def view_item(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     """Show an item: its price, whether it is there, and when it would arrive."""
     key = own[at.KEY]
     row[at.E_EVENT] = _VIEWED
-    own[at.CATEGORY] = world.goods.item_category[own[at.ITEM]]
+    own[at.CATEGORY] = world.goods.items[own[at.ITEM], catalogue.ITEM_CATEGORY]
     own[at.PAGE] = catalogue.ITEM_PAGE + own[at.ITEM]
-    missing = met(own, person, world.troubles, world.natural_rate[at.D1], at.D1)
-    late = met(own, person, world.troubles, world.natural_rate[at.D2], at.D2)
+    missing = met(own, person, world.troubles, world.natural[at.RATE, at.D1], at.D1)
+    late = met(own, person, world.troubles, world.natural[at.RATE, at.D2], at.D2)
     row[at.E_IN_STOCK] = int(missing == at.UNMET)
     row[at.E_PROMISE] = promise(own, person, world, late)
     row[at.E_LATENCY] = int(skewed(key, LATENCY, rates.LATENCY_MS, rates.LATENCY_SIGMA))
@@ -232,7 +232,7 @@ def view_item(own: Row, person: Row, warmth: float, world: World, row: Row) -> N
         go(own, world.gap_s, at.LIST)
     if missing != at.UNMET and own[at.STATE] == at.ADD:
         _cannot_have(own, world, missing, when)
-    harm(own, world.troubles, world.natural_effect, late, at.D2, when)
+    harm(own, world.troubles, world.natural, late, at.D2, when)
 
 
 @njit(cache=True, nogil=True)
@@ -243,15 +243,15 @@ def _to_related(own: Row) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _cannot_have(own: Row, world: World, found: int, when: int) -> None:
+def _cannot_have(own: Row, world: Rules, found: int, when: int) -> None:
     """Look at another item instead of adding this one, or leave for it."""
     _to_related(own)
     own[at.STATE] = at.VIEW
-    harm(own, world.troubles, world.natural_effect, found, at.D1, when)
+    harm(own, world.troubles, world.natural, found, at.D1, when)
 
 
 @njit(cache=True, nogil=True)
-def promise(own: Row, person: Row, world: World, late: int) -> int:
+def promise(own: Row, person: Row, world: Rules, late: int) -> int:
     """Give the days promised for the visit's item."""
-    days = world.promise[person[at.COUNTRY]] + world.goods.item_days[own[at.ITEM]]
-    return int(days + size_of(late, at.D2, world.troubles, world.natural_size))
+    days = world.promise[person[at.COUNTRY]] + world.goods.items[own[at.ITEM], catalogue.ITEM_DAYS]
+    return int(days + size_of(late, at.D2, world.troubles, world.natural))

@@ -26,7 +26,7 @@ from recoup.simulator.moves import (
     take_from_cart,
 )
 from recoup.simulator.randomness import uniform
-from recoup.simulator.world import World
+from recoup.simulator.world import Rules
 
 Row = NDArray[np.int64]
 _METHODS = len(catalogue.METHODS)
@@ -46,16 +46,16 @@ _COUPON = _INTERVENTIONS.index("coupon")
 
 
 @njit(cache=True, nogil=True)
-def add(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def add(own: Row, person: Row, world: Rules, row: Row) -> None:
     """Add the item to the cart, or fail to."""
-    broken = met(own, person, world.troubles, world.natural_rate[at.D6], at.D6)
+    broken = met(own, person, world.troubles, world.natural[at.RATE, at.D6], at.D6)
     if broken != at.UNMET:
         _add_fails(own, world, row, broken)
         return
     row[at.E_EVENT] = _ADDED
     count = 1 + int(uniform(own[at.KEY], SECOND) < rates.TWO_OF_IT)
     row[at.E_QUANTITY] = count
-    row[at.E_VALUE] = count * world.goods.item_price[own[at.ITEM]]
+    row[at.E_VALUE] = count * world.goods.items[own[at.ITEM], catalogue.ITEM_PRICE]
     put_in_cart(own, own[at.ITEM], count)
     own[at.ATTEMPT] = 0
     if uniform(own[at.KEY], CHOICE) < rates.ADD_TO_CART_PAGE:
@@ -67,7 +67,7 @@ def add(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _add_fails(own: Row, world: World, row: Row, found: int) -> None:
+def _add_fails(own: Row, world: Rules, row: Row, found: int) -> None:
     """Show an error; try again, at most three times."""
     row[at.E_EVENT] = _UI_ERROR
     row[at.E_OPTION] = catalogue.ADD_OPTION
@@ -79,14 +79,14 @@ def _add_fails(own: Row, world: World, row: Row, found: int) -> None:
     if own[at.ATTEMPT] >= rates.MOST_ATTEMPTS:
         own[at.ATTEMPT] = 0
         own[at.STATE] = at.LIST
-    harm(own, world.troubles, world.natural_effect, found, at.D6, when)
+    harm(own, world.troubles, world.natural, found, at.D6, when)
 
 
 @njit(cache=True, nogil=True)
-def show_cart(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def show_cart(own: Row, warmth: float, world: Rules, row: Row) -> None:
     """Show the cart; from here on the journey is about its lines."""
     row[at.E_EVENT] = _CART_VIEWED
-    row[at.E_VALUE] = cart_value(own, world.goods.item_price)
+    row[at.E_VALUE] = cart_value(own, world.goods.items)
     own[at.PAGE] = catalogue.CART_PAGE
     if uniform(own[at.KEY], CHOICE) < chance(rates.CART_LEAVE, warmth):
         leave(own, onward(at.CART))
@@ -99,26 +99,26 @@ def show_cart(own: Row, person: Row, warmth: float, world: World, row: Row) -> N
 
 
 @njit(cache=True, nogil=True)
-def remove(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def remove(own: Row, world: Rules, row: Row) -> None:
     """Take the oldest line out of the cart."""
     row[at.E_EVENT] = _REMOVED
     own[at.ITEM] = own[at.CART_ITEM]
     row[at.E_QUANTITY] = own[at.CART_COUNT]
-    row[at.E_VALUE] = own[at.CART_COUNT] * world.goods.item_price[own[at.ITEM]]
+    row[at.E_VALUE] = own[at.CART_COUNT] * world.goods.items[own[at.ITEM], catalogue.ITEM_PRICE]
     take_from_cart(own)
     go(own, world.gap_s, at.CART if own[at.LOADED] else at.LIST)
 
 
 @njit(cache=True, nogil=True)
-def begin(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def begin(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     """Begin the checkout; an error or a worse promise may follow."""
     row[at.E_EVENT] = _BEGUN
     row[at.E_STEP] = 1
-    row[at.E_VALUE] = cart_value(own, world.goods.item_price)
+    row[at.E_VALUE] = cart_value(own, world.goods.items)
     own[at.PAGE] = catalogue.CHECKOUT_PAGE
     own[at.ITEM] = own[at.CART_ITEM + own[at.LOADED] - 1]
     row[at.E_PROMISE] = promise(own, person, world, at.UNMET)
-    own[at.FOUND] = met(own, person, world.troubles, world.natural_rate[at.K8], at.K8)
+    own[at.FOUND] = met(own, person, world.troubles, world.natural[at.RATE, at.K8], at.K8)
     if own[at.FOUND] != at.UNMET:
         _follow(own, at.BROKEN)
         return
@@ -126,8 +126,8 @@ def begin(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _from_begin(own: Row, person: Row, warmth: float, world: World) -> None:
-    worse = met(own, person, world.troubles, world.natural_rate[at.K11], at.K11)
+def _from_begin(own: Row, person: Row, warmth: float, world: Rules) -> None:
+    worse = met(own, person, world.troubles, world.natural[at.RATE, at.K11], at.K11)
     if worse != at.UNMET:
         own[at.FOUND] = worse
         _follow(own, at.WORSE)
@@ -136,7 +136,7 @@ def _from_begin(own: Row, person: Row, warmth: float, world: World) -> None:
 
 
 @njit(cache=True, nogil=True)
-def to_shipping(own: Row, warmth: float, world: World) -> None:
+def to_shipping(own: Row, warmth: float, world: Rules) -> None:
     """Go on to the shipping step, or leave."""
     if uniform(own[at.KEY], CHOICE) < chance(rates.BEGIN_LEAVE, warmth):
         leave(own, onward(at.BEGIN))
@@ -152,7 +152,7 @@ def _follow(own: Row, symptom: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def broken(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def broken(own: Row, warmth: float, world: Rules, row: Row) -> None:
     """Show an error of the checkout."""
     row[at.E_EVENT] = _UI_ERROR
     row[at.E_OPTION] = catalogue.CHECKOUT_OPTION
@@ -160,36 +160,34 @@ def broken(own: Row, person: Row, warmth: float, world: World, row: Row) -> None
     row[at.E_STEP] = 1
     when, found = own[at.NEXT_TS], own[at.FOUND]
     to_shipping(own, warmth, world)
-    harm(own, world.troubles, world.natural_effect, found, at.K8, when)
+    harm(own, world.troubles, world.natural, found, at.K8, when)
 
 
 @njit(cache=True, nogil=True)
-def worse(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def worse(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     """Show a promise worse than the one on the item's page."""
     row[at.E_EVENT] = _PROMISE_CHANGED
     found = own[at.FOUND]
     row[at.E_PROMISE] = promise(own, person, world, at.UNMET) + int(
-        size_of(found, at.K11, world.troubles, world.natural_size)
+        size_of(found, at.K11, world.troubles, world.natural)
     )
     when = own[at.NEXT_TS]
     to_shipping(own, warmth, world)
-    harm(own, world.troubles, world.natural_effect, found, at.K11, when)
+    harm(own, world.troubles, world.natural, found, at.K11, when)
 
 
 @njit(cache=True, nogil=True)
-def ship(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def ship(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     """Show what the delivery costs."""
     row[at.E_EVENT] = _SHIPPING
     row[at.E_STEP] = 2
     own[at.PAGE] = catalogue.SHIPPING_PAGE
-    value = cart_value(own, world.goods.item_price)
-    fees = met(own, person, world.troubles, world.natural_rate[at.C2], at.C2)
+    value = cart_value(own, world.goods.items)
+    fees = met(own, person, world.troubles, world.natural[at.RATE, at.C2], at.C2)
     row[at.E_VALUE] = value
     row[at.E_SHIPPING] = _shipping_fee(own, value)
     if fees != at.UNMET and not own[at.OFFER] >> _WAIVER & 1:
-        row[at.E_SHIPPING] += int(
-            value * size_of(fees, at.C2, world.troubles, world.natural_size)
-        )
+        row[at.E_SHIPPING] += int(value * size_of(fees, at.C2, world.troubles, world.natural))
     row[at.E_SHIPPING_METHOD] = 1
     when = own[at.NEXT_TS]
     if uniform(own[at.KEY], CHOICE) < chance(rates.SHIP_LEAVE, warmth):
@@ -197,7 +195,7 @@ def ship(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
     else:
         go(own, world.gap_s, at.PAY)
     own[at.ATTEMPT] = 0
-    harm(own, world.troubles, world.natural_effect, fees, at.C2, when)
+    harm(own, world.troubles, world.natural, fees, at.C2, when)
 
 
 @njit(cache=True, nogil=True)
@@ -207,16 +205,16 @@ def _shipping_fee(own: Row, value: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def pay(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def pay(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     """Enter the payment; it may be declined."""
     row[at.E_EVENT] = _PAYMENT
     row[at.E_STEP] = 3
-    row[at.E_VALUE] = cart_value(own, world.goods.item_price)
+    row[at.E_VALUE] = cart_value(own, world.goods.items)
     own[at.PAGE] = catalogue.PAYMENT_PAGE
     own[at.ATTEMPT] += 1
     row[at.E_METHOD] = own[at.METHOD]
     row[at.E_ATTEMPT] = own[at.ATTEMPT]
-    own[at.FOUND] = met(own, person, world.troubles, world.natural_rate[at.K5], at.K5)
+    own[at.FOUND] = met(own, person, world.troubles, world.natural[at.RATE, at.K5], at.K5)
     if own[at.FOUND] != at.UNMET:
         _follow(own, at.DECLINED)
     elif uniform(own[at.KEY], CHOICE) < chance(rates.PAY_LEAVE, warmth):
@@ -226,7 +224,7 @@ def pay(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
 
 
 @njit(cache=True, nogil=True)
-def declined(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def declined(own: Row, world: Rules, row: Row) -> None:
     """Decline the payment; who does not leave tries again, half of them another way."""
     row[at.E_EVENT] = _DECLINED
     row[at.E_METHOD] = own[at.METHOD]
@@ -236,17 +234,17 @@ def declined(own: Row, person: Row, warmth: float, world: World, row: Row) -> No
     go(own, world.gap_s, at.PAY)
     if own[at.ATTEMPT] >= rates.MOST_ATTEMPTS:
         give_up(own, at.K5, when)
-    harm(own, world.troubles, world.natural_effect, found, at.K5, when)
+    harm(own, world.troubles, world.natural, found, at.K5, when)
     if own[at.STATE] == at.PAY and uniform(own[at.KEY], SECOND) < rates.OTHER_METHOD:
         own[at.METHOD] = own[at.METHOD] % _METHODS + 1
 
 
 @njit(cache=True, nogil=True)
-def buy(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def buy(own: Row, world: Rules, row: Row) -> None:
     """Place the order: the value of its lines, and the delivery beside it."""
     row[at.E_EVENT] = _PURCHASE
     own[at.PAGE] = catalogue.DONE_PAGE
-    value = cart_value(own, world.goods.item_price)
+    value = cart_value(own, world.goods.items)
     own[at.ORDERS] += 1
     own[at.SPENT] += value
     own[at.COST] += value * own[at.OFFER_PPM] // 1_000_000

@@ -78,19 +78,19 @@ RHYTHM: Final = np.array([day * week for week in _WEEK for day in _DAY])
 class Goods(NamedTuple):
     """Items and queries as arrays; index 0 stands for none.
 
-    ``item_category``, ``item_price`` (micro-units) and ``item_days`` (added to the promise) have a
-    row per item, ``query_category``, ``query_offset`` and ``query_results`` one per query;
-    ``query_chance`` is cumulative, as is ``category_chance``.
+    ``items`` has columns ITEM_CATEGORY, ITEM_PRICE (micro-units) and ITEM_DAYS (added to the
+    promise), ``queries`` has QUERY_CATEGORY, QUERY_OFFSET and QUERY_RESULTS; the chances are
+    cumulative.
     """
 
-    item_category: NDArray[np.int64]
-    item_price: NDArray[np.int64]
-    item_days: NDArray[np.int64]
+    items: NDArray[np.int64]
     category_chance: NDArray[np.float64]
-    query_category: NDArray[np.int64]
-    query_offset: NDArray[np.int64]
-    query_results: NDArray[np.int64]
+    queries: NDArray[np.int64]
     query_chance: NDArray[np.float64]
+
+
+ITEM_CATEGORY, ITEM_PRICE, ITEM_DAYS = range(3)
+QUERY_CATEGORY, QUERY_OFFSET, QUERY_RESULTS = range(3)
 
 
 def item_names() -> list[str]:
@@ -120,20 +120,17 @@ def goods() -> Goods:
     query = np.arange(len(_QUERY_WORDS) * kinds)
     weight = 1.0 / (1.0 + query % kinds) / (1.0 + 0.12 * (query // kinds))
     return Goods(
-        _coded(category + 1),
-        _coded(np.round(price)),
-        _coded(number % 7 == 0),
+        _coded(category + 1, np.round(price), number % 7 == 0),
         _chances(1.0 / (1.0 + 0.12 * np.arange(len(CATEGORIES)))),
-        _coded(query // kinds + 1),
-        _coded(5 * (query % kinds) % ITEMS_EACH),
-        _coded(60 // (1 + query % kinds) + 3),
+        _coded(query // kinds + 1, 5 * (query % kinds) % ITEMS_EACH, 60 // (1 + query % kinds) + 3),
         _chances(weight),
     )
 
 
-def _coded(values: NDArray[np.generic]) -> NDArray[np.int64]:
-    return np.concatenate([[0], values.astype(np.int64)])
+def _coded(*columns: NDArray[np.generic]) -> NDArray[np.int64]:
+    rows = np.stack(columns, axis=1).astype(np.int64)
+    return np.concatenate([np.zeros((1, len(columns)), np.int64), rows])
 
 
-def _chances(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.cumsum(weights) / weights.sum()
+def _chances(weights: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(np.cumsum(weights) / weights.sum(), np.float64)

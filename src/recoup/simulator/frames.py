@@ -114,10 +114,12 @@ _EVENTS: Final = _event_columns()
 
 def _line_columns() -> list[pl.Expr]:
     goods = catalogue.goods()
-    category = pl.lit(pl.Series(goods.item_category)).gather(pl.col("item"))
+    category = pl.lit(pl.Series(goods.items[:, catalogue.ITEM_CATEGORY].copy())).gather(
+        pl.col("item")
+    )
     brands = [catalogue.BRANDS[n % len(catalogue.BRANDS)] for n in range(len(NAMES["item"]))]
     item_names = [name.replace("-", " No. ").capitalize() for name in NAMES["item"]]
-    price = pl.lit(pl.Series(goods.item_price)).gather(pl.col("item"))
+    price = pl.lit(pl.Series(goods.items[:, catalogue.ITEM_PRICE].copy())).gather(pl.col("item"))
     quantity = _measure("quantity", pl.Int64())
     stated = {
         "event": pl.col("event").cast(pl.UInt32),

@@ -9,7 +9,7 @@ from recoup.simulator import browsing, buying, catalogue, rates
 from recoup.simulator import layout as at
 from recoup.simulator.moves import CHOICE, SECOND, chance, leave, skewed
 from recoup.simulator.randomness import derive, normal, uniform
-from recoup.simulator.world import World, activity_at, time_of
+from recoup.simulator.world import Rules, World, activity_at, time_of
 
 Row = NDArray[np.int64]
 Table = NDArray[np.int64]
@@ -58,7 +58,7 @@ def live(
             continue
         if not live_one(visitor, state, world, until, events, lines, counts, writes):
             return visitor
-    return state.shape[0]
+    return int(state.shape[0])
 
 
 @njit(cache=True, nogil=True)
@@ -87,8 +87,8 @@ def live_one(
         if state_now not in (at.BROKEN, at.WORSE, at.DECLINED):
             own[at.STEP] += 1
             own[at.KEY] = derive(derive(world.keys[visitor], own[at.VISIT]), 256 + own[at.STEP])
-        _emit(own, person, _warmth(visitor, own, world), world, row)
-        _end_row(own, world, row)
+        _emit(own, person, _warmth(visitor, own, world), world.rules, row)
+        _end_row(own, world.rules, row)
         added = _item_lines(own, row, lines, counts)
         if row[at.E_EVENT] == _PURCHASE:
             own[at.LOADED] = 0
@@ -110,9 +110,7 @@ def _warmth(visitor: int, own: Row, world: World) -> float:
     """Give the intent of this visit: the visitor's, the visit's own, and more on each return."""
     key = derive(world.keys[visitor], own[at.VISIT])
     again = min(own[at.VISIT] - 1 + own[at.VISITS_BEFORE], 4)
-    return float(
-        world.warmth[visitor] + VISIT_SIGMA * normal(key, _WARMTH_OF_VISIT) + 0.12 * again
-    )
+    return float(world.warmth[visitor] + VISIT_SIGMA * normal(key, _WARMTH_OF_VISIT) + 0.12 * again)
 
 
 @njit(cache=True, nogil=True)
@@ -134,37 +132,37 @@ def _between_visits(visitor: int, own: Row, person: Row, world: World) -> None:
     own[at.VISIT] += 1
     own[at.STEP] = 0
     own[at.KEY] = derive(derive(world.keys[visitor], own[at.VISIT]), 255)
-    browsing.arrive(own, person, 0.0, world)
+    browsing.arrive(own, person, world.rules)
 
 
 @njit(cache=True, nogil=True)
-def _emit(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def _emit(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     state = own[at.STATE]
     if state >= at.CART:
         _emit_later(own, person, warmth, world, row)
     elif state == at.LIST:
-        browsing.list_items(own, person, warmth, world, row)
+        browsing.list_items(own, warmth, world, row)
     elif state == at.VIEW:
         browsing.view_item(own, person, warmth, world, row)
     elif state == at.SELECT:
-        browsing.select(own, person, warmth, world, row)
+        browsing.select(own, world, row)
     elif state == at.LAND:
         browsing.land(own, person, warmth, world, row)
     elif state == at.SEARCH:
         browsing.search(own, person, warmth, world, row)
     elif state == at.OPEN_CATEGORY:
-        browsing.open_category(own, person, warmth, world, row)
+        browsing.open_category(own, person, world, row)
     else:
-        buying.add(own, person, warmth, world, row)
+        buying.add(own, person, world, row)
 
 
 @njit(cache=True, nogil=True)
-def _emit_later(own: Row, person: Row, warmth: float, world: World, row: Row) -> None:
+def _emit_later(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     state = own[at.STATE]
     if state == at.CART:
-        buying.show_cart(own, person, warmth, world, row)
+        buying.show_cart(own, warmth, world, row)
     elif state == at.REMOVE:
-        buying.remove(own, person, warmth, world, row)
+        buying.remove(own, world, row)
     elif state == at.BEGIN:
         buying.begin(own, person, warmth, world, row)
     elif state == at.SHIP:
@@ -172,11 +170,11 @@ def _emit_later(own: Row, person: Row, warmth: float, world: World, row: Row) ->
     elif state == at.PAY:
         buying.pay(own, person, warmth, world, row)
     elif state == at.BUY:
-        buying.buy(own, person, warmth, world, row)
+        buying.buy(own, world, row)
     elif state == at.DECLINED:
-        buying.declined(own, person, warmth, world, row)
+        buying.declined(own, world, row)
     elif state == at.BROKEN:
-        buying.broken(own, person, warmth, world, row)
+        buying.broken(own, warmth, world, row)
     else:
         buying.worse(own, person, warmth, world, row)
 
@@ -195,7 +193,7 @@ def _begin_row(visitor: int, own: Row, row: Row) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _end_row(own: Row, world: World, row: Row) -> None:
+def _end_row(own: Row, world: Rules, row: Row) -> None:
     """Name the entities that the event is about."""
     event = row[at.E_EVENT]
     row[at.E_BUILD] = own[at.BUILD]
@@ -205,20 +203,20 @@ def _end_row(own: Row, world: World, row: Row) -> None:
     if event in (_LISTED, _SELECTED):
         row[at.E_CATEGORY] = own[at.CATEGORY]
     if event in (_VIEWED, _ADDED, _REMOVED, _SELECTED) or row[at.E_OPTION] == 1:
-        _name_item(row, own[at.ITEM] if event != _VIEWED else _viewed(own, row), world)
+        _name_item(row, own[at.ITEM] if event != _VIEWED else _viewed(row), world)
 
 
 @njit(cache=True, nogil=True)
-def _viewed(own: Row, row: Row) -> int:
+def _viewed(row: Row) -> int:
     """Give the item whose page this is: the journey may have moved on to the next already."""
     return int(row[at.E_PAGE] - catalogue.ITEM_PAGE)
 
 
 @njit(cache=True, nogil=True)
-def _name_item(row: Row, item: int, world: World) -> None:
+def _name_item(row: Row, item: int, world: Rules) -> None:
     row[at.E_ITEM] = item
-    row[at.E_CATEGORY] = world.goods.item_category[item]
-    row[at.E_PRICE] = world.goods.item_price[item]
+    row[at.E_CATEGORY] = world.goods.items[item, catalogue.ITEM_CATEGORY]
+    row[at.E_PRICE] = world.goods.items[item, catalogue.ITEM_PRICE]
 
 
 @njit(cache=True, nogil=True)
@@ -227,7 +225,7 @@ def _item_lines(own: Row, row: Row, lines: Table, counts: Row) -> int:
     event = row[at.E_EVENT]
     start = counts[1]
     if event in (_SEARCHED, _LISTED):
-        shown = at.SHOWN if row[at.E_RESULTS] > at.SHOWN else row[at.E_RESULTS]
+        shown = min(row[at.E_RESULTS], at.SHOWN)
         # The list's own offset waits here: the journey may have turned the page already.
         offset = row[at.E_POSITION]
         row[at.E_POSITION] = at.NOTHING

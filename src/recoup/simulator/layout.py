@@ -23,6 +23,11 @@ CART_COUNT: Final = 32
 CART_SIZE: Final = 4
 STATE_WIDTH: Final = 36
 
+# Rows of the table of symptoms without a defect, and columns of a defect's numbers.
+RATE, EFFECT, SIZE = range(3)
+# Columns of a defect; its match follows, one column per attribute.
+D_KIND, D_SINCE, D_UNTIL, D_ON, D_MATCH = range(5)
+
 # Columns of a visitor's circumstances, int64 codes.
 DEVICE, BROWSER, OS, CHANNEL, COUNTRY, REGION, PREFERRED = range(7)
 CONTEXT_WIDTH: Final = 7

@@ -7,6 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.simulator import rates
+from recoup.simulator.catalogue import ITEM_PRICE
 from recoup.simulator.layout import (
     ADD,
     BEGIN,
@@ -19,6 +20,12 @@ from recoup.simulator.layout import (
     CAUSE,
     CAUSE_TS,
     CIRCUMSTANCES,
+    D_KIND,
+    D_MATCH,
+    D_ON,
+    D_SINCE,
+    D_UNTIL,
+    EFFECT,
     KEY,
     LEAVE,
     LOADED,
@@ -26,7 +33,9 @@ from recoup.simulator.layout import (
     NATURAL,
     NEXT_TS,
     PAY,
+    RATE,
     SHIP,
+    SIZE,
     SPARED,
     STATE,
     UNMET,
@@ -80,13 +89,14 @@ def met(own: Row, person: Row, troubles: Troubles, natural: float, kind: int) ->
     if own[SPARED] >> kind & 1:
         return UNMET
     draw = uniform(own[KEY], MEET + kind)
-    for index in range(troubles.kind.shape[0]):
+    for index in range(troubles.table.shape[0]):
+        defect = troubles.table[index]
         if (
-            troubles.kind[index] == kind
-            and troubles.on[index]
-            and troubles.since[index] <= own[NEXT_TS] < troubles.until[index]
-            and draw < troubles.share[index]
-            and _fits(own, person, troubles.match[index])
+            defect[D_KIND] == kind
+            and defect[D_ON] == 1
+            and defect[D_SINCE] <= own[NEXT_TS] < defect[D_UNTIL]
+            and draw < troubles.numbers[index, RATE]
+            and _fits(own, person, defect[D_MATCH:])
         ):
             own[MET] |= 1 << index
             return index
@@ -112,7 +122,7 @@ def size_of(found: int, kind: int, troubles: Troubles, natural: NDArray[np.float
     """Give how bad the symptom is; 0 if it was not met."""
     if found == UNMET:
         return 0.0
-    return float(natural[kind] if found == NATURAL else troubles.size[found])
+    return float(natural[SIZE, kind] if found == NATURAL else troubles.numbers[found, SIZE])
 
 
 @njit(cache=True, nogil=True)
@@ -131,7 +141,7 @@ def harm(
     """
     if found == UNMET or own[STATE] == LEAVE:
         return
-    effect = natural[kind] if found == NATURAL else troubles.effect[found]
+    effect = natural[EFFECT, kind] if found == NATURAL else troubles.numbers[found, EFFECT]
     if uniform(own[KEY], HARM + kind) < effect:
         give_up(own, kind, shown_at)
 
@@ -162,11 +172,11 @@ def onward(state: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def cart_value(own: Row, price: NDArray[np.int64]) -> int:
+def cart_value(own: Row, items: NDArray[np.int64]) -> int:
     """Give the value of the cart's lines, micro-units."""
     total = 0
     for place in range(own[LOADED]):
-        total += own[CART_COUNT + place] * price[own[CART_ITEM + place]]
+        total += own[CART_COUNT + place] * items[own[CART_ITEM + place], ITEM_PRICE]
     return total
 
 

@@ -13,17 +13,17 @@ LAND_TO_SEARCH: Final = 0.34
 LAND_TO_CATEGORY: Final = 0.88
 RESUME_CART: Final = 0.45
 
-BOUNCE: Final = (-0.30, -0.70)
+BOUNCE: Final = (-0.12, -0.60)
 """Intercept and slope in warmth of the log-odds, here and below."""
 LIST_LEAVE: Final = (-1.75, -0.45)
 LIST_SELECT: Final = (0.55, 0.35)
-VIEW_ADD: Final = (-2.20, 0.85)
+VIEW_ADD: Final = (-3.05, 0.80)
 VIEW_LEAVE: Final = (-1.45, -0.45)
-CART_LEAVE: Final = (-0.65, -0.65)
+CART_LEAVE: Final = (-0.45, -0.60)
 CART_BEGIN: Final = (0.70, 0.55)
-BEGIN_LEAVE: Final = (-1.35, -0.60)
-SHIP_LEAVE: Final = (-1.75, -0.55)
-PAY_LEAVE: Final = (-2.50, -0.45)
+BEGIN_LEAVE: Final = (-0.80, -0.60)
+SHIP_LEAVE: Final = (-1.25, -0.55)
+PAY_LEAVE: Final = (-1.9, -0.45)
 RETURN: Final = (-0.85, 0.60)
 
 ADD_TO_CART_PAGE: Final = 0.62

@@ -122,7 +122,7 @@ _DEFAULT: Final = (
     DefectSpec("fees-france", "C2", {"country": "FR"}, 0.35, None, 1.0, 0.5, 0.25),
     DefectSpec("add-fails", "D6", {"build": "web-4.2.0", "browser": "Chrome"}, 0.6, 0.9, 0.5, 0.6),
     DefectSpec("slow-lighting", "D8", {"page": "/c/lighting"}, 0.3, None, 0.9, 0.5, 8000.0),
-    DefectSpec("lamp-empty", "S1", {"query": "desk lamp"}, 0.25, None, 1.0, 0.5),
+    DefectSpec("lamp-empty", "S1", {"query": "lamp"}, 0.25, None, 1.0, 0.5),
     DefectSpec("out-of-stock", "D1", {"item": "chairs-01"}, 0.4, None, 1.0, 0.6),
     DefectSpec("slow-poland", "D2", {"country": "PL"}, 0.3, None, 1.0, 0.4, 7.0),
 )

@@ -16,7 +16,7 @@ from recoup.simulator.frames import to_batch, visitor_numbers
 from recoup.simulator.law import live, live_one
 from recoup.simulator.scenario import Scenario, checked
 from recoup.simulator.truth import Truth, tell_truth
-from recoup.simulator.world import HOUR_US, World, build_world, new_state
+from recoup.simulator.world import HOUR_US, World, build_remedies, build_world, new_state
 
 ROOM: Final = 1 << 17
 """Events that a kernel call can hold."""
@@ -60,6 +60,7 @@ class Shop:
         self.visitors, self.days, self.seed = visitors, days, seed
         self.scenario = checked(scenario)
         self._world = build_world(visitors, days, seed, self.scenario)
+        self._remedies = build_remedies(self.scenario)
         self._state = new_state(self._world)
         self._ledger = np.zeros((len(INTERVENTIONS), len(LEDGER)), np.int64)
         self._buffers = _Buffers(ROOM)
@@ -107,7 +108,7 @@ class Shop:
             own = int(visitor)
             while not live_one(own, self._state, self._world, int(when), *self._buffers.open()):
                 yield self._buffers.take(self._world)
-            act(self._state[own], self._world, int(which), int(when), self._ledger)
+            act(self._state[own], self._world, self._remedies, int(which), int(when), self._ledger)
             self._acted[own] = True
 
     def _advance(self, until: int) -> Iterator[EventBatch]:

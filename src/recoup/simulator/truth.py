@@ -64,14 +64,15 @@ def rerun(
     world: World, visitors: NDArray[np.int64], now: int, without: int | None = None
 ) -> NDArray[np.int64]:
     """Give the state at ``now`` of some visitors left alone, with one defect switched off."""
-    on = world.troubles.on.copy()
+    troubles = world.rules.troubles
+    table = troubles.table.copy()
     if without is not None:
-        on[without] = False
+        table[without, at.D_ON] = 0
     part = world._replace(
         people=world.people[visitors],
         warmth=world.warmth[visitors],
         keys=world.keys[visitors],
-        troubles=world.troubles._replace(on=on),
+        rules=world.rules._replace(troubles=troubles._replace(table=table)),
     )
     state = new_state(part)
     events = np.empty((2, at.EVENT_WIDTH), np.int64)

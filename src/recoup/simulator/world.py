@@ -36,16 +36,14 @@ NAMES: Final = {
 
 
 class Troubles(NamedTuple):
-    """A scenario's defects as arrays, one row each; ``match`` has a code per attribute, 0 = any."""
+    """A scenario's defects as arrays, one row each.
 
-    kind: NDArray[np.int64]
-    match: NDArray[np.int64]
-    since: NDArray[np.int64]
-    until: NDArray[np.int64]
-    share: NDArray[np.float64]
-    effect: NDArray[np.float64]
-    size: NDArray[np.float64]
-    on: NDArray[np.bool_]
+    ``table`` has the columns D_KIND, D_SINCE, D_UNTIL, D_ON, and from D_MATCH on a code per
+    attribute (0: any); ``numbers`` has RATE (the share that meets it), EFFECT and SIZE.
+    """
+
+    table: NDArray[np.int64]
+    numbers: NDArray[np.float64]
 
 
 class Remedies(NamedTuple):
@@ -61,29 +59,36 @@ class Remedies(NamedTuple):
     offer_ppm: NDArray[np.int64]
 
 
+class Rules(NamedTuple):
+    """What one event of the law reads: few arrays, since each costs at every call.
+
+    ``build_since`` says when each build is released, ``promise`` the days to each country,
+    ``natural`` the symptoms without a defect (RATE, EFFECT and SIZE by type).
+    """
+
+    goods: Goods
+    build_since: NDArray[np.int64]
+    promise: NDArray[np.int64]
+    natural: NDArray[np.float64]
+    gap_s: NDArray[np.float64]
+    troubles: Troubles
+
+
 class World(NamedTuple):
     """All that the law reads and never changes.
 
     ``clock`` is the cumulative rhythm at each full hour of the run, in hours of mean activity;
     ``people`` the visitors' circumstances as codes, ``warmth`` their intent, ``keys`` their
-    randomness, ``build_since`` when each build is released.
+    randomness.
     """
 
     begin: int
     end: int
     clock: NDArray[np.float64]
-    goods: Goods
     people: NDArray[np.int64]
     warmth: NDArray[np.float64]
     keys: NDArray[np.int64]
-    build_since: NDArray[np.int64]
-    promise: NDArray[np.int64]
-    natural_rate: NDArray[np.float64]
-    natural_effect: NDArray[np.float64]
-    natural_size: NDArray[np.float64]
-    gap_s: NDArray[np.float64]
-    troubles: Troubles
-    remedies: Remedies
+    rules: Rules
 
 
 def build_world(visitors: int, days: float, seed: int, scenario: Scenario) -> World:
@@ -108,18 +113,17 @@ def build_world(visitors: int, days: float, seed: int, scenario: Scenario) -> Wo
         begin,
         end,
         _clock(begin, end),
-        goods(),
         people,
         warmth,
         keys,
-        np.array(released, np.int64),
-        np.array([0, *catalogue.COUNTRY_PROMISE], np.int64),
-        rates.NATURAL_RATE,
-        rates.NATURAL_EFFECT,
-        rates.NATURAL_SIZE,
-        rates.GAP_MEDIAN_S,
-        _troubles(scenario, begin, end),
-        _remedies(scenario),
+        Rules(
+            goods(),
+            np.array(released, np.int64),
+            np.array([0, *catalogue.COUNTRY_PROMISE], np.int64),
+            np.stack([rates.NATURAL_RATE, rates.NATURAL_EFFECT, rates.NATURAL_SIZE]),
+            rates.GAP_MEDIAN_S,
+            _troubles(scenario, begin, end),
+        ),
     )
 
 
@@ -267,21 +271,17 @@ def activity_at(clock: NDArray[np.float64], since_begin: int) -> float:
 
 def _troubles(scenario: Scenario, begin: int, end: int) -> Troubles:
     specs = scenario.defects
-    match = np.zeros((len(specs), len(ATTRIBUTES)), np.int64)
-    for row, spec in enumerate(specs):
+    table = np.zeros((len(specs), layout.D_MATCH + len(ATTRIBUTES)), np.int64)
+    numbers = np.array([(spec.share, spec.effect, spec.size) for spec in specs], np.float64)
+    for row, spec in zip(table, specs, strict=True):
+        until = 1.0 if spec.until is None else spec.until
+        row[layout.D_KIND] = KINDS.index(spec.type)
+        row[layout.D_SINCE] = moment_at(begin, end, spec.since)
+        row[layout.D_UNTIL] = moment_at(begin, end, until)
+        row[layout.D_ON] = 1
         for name, value in spec.entity.items():
-            match[row, ATTRIBUTES.index(name)] = _code(spec.id, name, value)
-    until = [1.0 if spec.until is None else spec.until for spec in specs]
-    return Troubles(
-        np.array([KINDS.index(spec.type) for spec in specs], np.int64),
-        match,
-        np.array([moment_at(begin, end, spec.since) for spec in specs], np.int64),
-        np.array([moment_at(begin, end, share) for share in until], np.int64),
-        np.array([spec.share for spec in specs], np.float64),
-        np.array([spec.effect for spec in specs], np.float64),
-        np.array([spec.size for spec in specs], np.float64),
-        np.ones(len(specs), np.bool_),
-    )
+            row[layout.D_MATCH + ATTRIBUTES.index(name)] = _code(spec.id, name, value)
+    return Troubles(table, numbers.reshape(len(specs), 3))
 
 
 def moment_at(begin: int, end: int, share: float) -> int:
@@ -299,7 +299,14 @@ def _code(defect: str, name: str, value: str) -> int:
     return values.index(value) + 1
 
 
-def _remedies(scenario: Scenario) -> Remedies:
+def build_remedies(scenario: Scenario) -> Remedies:
+    """Lay a scenario's effects out as arrays.
+
+    Raises
+    ------
+    ConfigError
+        If an effect names an intervention that is not in the catalogue.
+    """
     order = [each.id for each in INTERVENTIONS]
     recovered = np.zeros((len(order), WHIM + 1))
     fade_s, annoys = np.ones(len(order)), np.zeros(len(order))
