@@ -102,18 +102,18 @@ def _long_record(
             break
         quotes += following.text.count('"')
     if quotes % 2 == 0 and taken[-1].reason is None:
-        fields = _fields("\n".join(part.text for part in taken), delimiter)
+        fields = _fields("\n".join(part.text for part in taken), delimiter, strict=True)
         if fields is not None and len(fields) == width:
             return line.number, fields
     waiting.extendleft(reversed(taken[1:]))
     return line.number, _fields(line.text, delimiter) or []
 
 
-def _fields(text: str, delimiter: str) -> list[str] | None:
+def _fields(text: str, delimiter: str, *, strict: bool = False) -> list[str] | None:
     if '"' not in text:
         return text.split(delimiter)
     try:
-        return next(csv.reader([text], delimiter=delimiter), None)
+        return next(csv.reader([text], delimiter=delimiter, strict=strict), None)
     except csv.Error:
         return None
 
