@@ -18,15 +18,19 @@ from recoup.models.trees import TreeEnsemble
 
 KIND: Final = "intent/1"
 
+Inputs = tuple[tuple[str, str], ...]
+
 
 class IntentTables(NamedTuple):
     """A model as compiled code reads it.
 
-    ``picked`` are the columns of the features that the model reads; ``calibration`` holds a, b, c;
-    ``row`` and ``reach`` are scratch, of shapes (picked + context,) and (trees,).
+    Input j is column ``picked[j]`` of the feature row, less column ``less[j]`` where that is not
+    negative; ``calibration`` holds a, b, c; ``row`` and ``reach`` are scratch, of shapes
+    (inputs + context,) and (trees,).
     """
 
     picked: NDArray[np.int64]
+    less: NDArray[np.int64]
     vocabulary: Vocabulary
     trees: Tables
     calibration: NDArray[np.float64]
@@ -42,10 +46,12 @@ class IntentModel:
     feature_hash
         Hash of the feature set that it was trained with.
     names
-        The features that the trees read, in the order of their columns; the context follows.
-        Rows to score hold these, in this order, unless :meth:`bind` says otherwise.
+        The features of that set, in the order of their columns. Rows to score hold these, in this
+        order, unless :meth:`bind` says otherwise.
+    inputs
+        What the trees read: features, each less another one or less nothing ("").
     context
-        The event columns that it encodes by itself.
+        The event columns that it encodes by itself; for the trees they follow the inputs.
     vocabulary, trees, calibration
         Its learned parts.
 
@@ -61,7 +67,8 @@ class IntentModel:
     >>> data = lgb.Dataset(rows, buys, feature_name=["carts", "event"])
     >>> booster = lgb.train({"objective": "binary", "verbose": -1}, data, 10)
     >>> trees = TreeEnsemble.from_lightgbm(booster)
-    >>> model = IntentModel("set", ("carts",), ("event",), vocabulary, trees, Calibration())
+    >>> read = (("carts", ""),)
+    >>> model = IntentModel("set", ("carts",), read, ("event",), vocabulary, trees, Calibration())
     >>> round(model.score_one(np.array([2.0]), np.array([1])), 1)
     0.3
     """
@@ -70,18 +77,20 @@ class IntentModel:
         self,
         feature_hash: str,
         names: tuple[str, ...],
+        inputs: Inputs,
         context: tuple[str, ...],
         vocabulary: Vocabulary,
         trees: TreeEnsemble,
         calibration: Calibration,
     ) -> None:
-        if trees.n_features != len(names) + len(context) or trees.tables is None:
+        if trees.n_features != len(inputs) + len(context) or trees.tables is None:
             raise ModelError(
-                f"Expected narrow trees over {len(names)} features and {len(context)} context "
+                f"Expected narrow trees over {len(inputs)} inputs and {len(context)} context "
                 f"columns, got trees over {trees.n_features}"
             )
         self.feature_hash = feature_hash
         self.names = names
+        self.inputs = inputs
         self.context = context
         self.vocabulary = vocabulary
         self.trees = trees
@@ -98,7 +107,8 @@ class IntentModel:
         ModelError
             If one that the model reads is not among them.
         """
-        missing = [name for name in self.names if name not in names]
+        read = {name for pair in self.inputs for name in pair if name}
+        missing = sorted(read.difference(names))
         if missing:
             raise ModelError(
                 f"Expected the features that the model reads, got none called {missing[0]}",
@@ -106,8 +116,10 @@ class IntentModel:
             )
         assert self.trees.tables is not None  # noqa: S101
         c = self.calibration
+        picked, less = columns_of(self.inputs, names)
         self.tables = IntentTables(
-            picked=np.array([names.index(name) for name in self.names], np.int64),
+            picked=picked,
+            less=less,
             vocabulary=self.vocabulary,
             trees=self.trees.tables,
             calibration=np.array([c.a, c.b, c.c]),
@@ -135,11 +147,9 @@ class IntentModel:
         self, values: NDArray[np.float64], context: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Score rows of shape (n, d) whose context is one array of shape (n, k)."""
-        picked = self.tables.picked
+        read = read_inputs(values, self.tables.picked, self.tables.less)
         told = encode_context(context, self.vocabulary)
-        return self.calibration.apply(
-            self.trees.predict(np.column_stack([values[:, picked], told]))
-        )
+        return self.calibration.apply(self.trees.predict(np.column_stack([read, told])))
 
     def score_one(self, values: NDArray[np.float64], context: NDArray[np.int64]) -> float:
         """Score one event: its feature row, shape (d,), and its context, shape (k,) int64.
@@ -154,6 +164,7 @@ class IntentModel:
         meta: dict[str, object] = {
             "feature_hash": self.feature_hash,
             "names": list(self.names),
+            "inputs": [list(pair) for pair in self.inputs],
             "context": list(self.context),
             "calibration": [c.a, c.b, c.c],
             "trees": self.trees.to_bytes(),
@@ -178,6 +189,7 @@ class IntentModel:
         return cls(
             told.feature_hash,
             told.names,
+            told.inputs,
             told.context,
             vocabulary,
             TreeEnsemble.from_bytes(told.trees),
@@ -199,15 +211,36 @@ def score_intent(
     width = tables.picked.shape[0]
     for j in range(width):
         row[j] = values[tables.picked[j]]
+        if tables.less[j] >= 0:
+            row[j] -= values[tables.less[j]]
     encode_one(context, tables.vocabulary, row, width)
     c = tables.calibration
     raw = scan_one(row, tables.trees, tables.reach)
     return float(calibrate_one(raw, c[0], c[1], c[2]))
 
 
+def columns_of(
+    inputs: Inputs, names: tuple[str, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the column of each input's feature, and of what is taken from it (-1: nothing)."""
+    picked = [names.index(name) for name, _ in inputs]
+    less = [names.index(other) if other else -1 for _, other in inputs]
+    return np.array(picked, np.int64), np.array(less, np.int64)
+
+
+def read_inputs(
+    values: NDArray[np.float64], picked: NDArray[np.int64], less: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Give the inputs of feature rows: shape (n, inputs)."""
+    read = values[:, picked]
+    read[:, less >= 0] -= values[:, less[less >= 0]]
+    return read
+
+
 class _Meta(msgspec.Struct):
     feature_hash: str
     names: tuple[str, ...]
+    inputs: Inputs
     context: tuple[str, ...]
     calibration: tuple[float, float, float]
     trees: bytes

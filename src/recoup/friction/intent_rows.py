@@ -12,8 +12,8 @@ from recoup.events import CODE, EventBatch, encode
 from recoup.friction.intent_context import CONTEXT_COLUMNS, Labelled
 from recoup.friction.moment import Rows
 
-_FOLDED: Final = 2
-"""Statuses from here on (repeated, too late) are no rows."""
+_NO_ROWS: Final = (2, 3)
+"""Statuses of events that are no rows: repeated, too late."""
 
 _META: Final = ("ts", "seq", "key", "event", "order", "visitor")
 
@@ -125,7 +125,7 @@ def collect_rows(
     for past, batch in _chain(history, batches):
         arrays: dict[str, NDArray[Any]] = dict(encode(batch, wanted))
         rows = store.step(arrays)
-        kept = period.contains(arrays["ts"]) & (rows.status < _FOLDED) & (not past)
+        kept = period.contains(arrays["ts"]) & ~np.isin(rows.status, _NO_ROWS) & (not past)
         values.append(rows.values[kept])
         meta.append(_describe(arrays, rows, kept))
         if progress is not None:
@@ -158,7 +158,7 @@ def _label(
 ) -> IntentRows:
     """Sort by session and time, label, and keep what was asked for before the first purchase."""
     row = np.cumsum(told["kept"]) - 1
-    valid = np.flatnonzero(told["status"] < _FOLDED)
+    valid = np.flatnonzero(~np.isin(told["status"], _NO_ROWS))
     by_time = valid[np.lexsort([told[name][valid] for name in ("key", "seq", "ts")])]
     bought = np.zeros(len(row), bool)
     bought[by_time] = _first_purchases(told["event"][by_time], told["order"][by_time])

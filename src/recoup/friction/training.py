@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError
 from recoup.events import MICROS, EventBatch, take
 from recoup.friction.evaluation import breakdown
-from recoup.friction.intent import IntentModel
+from recoup.friction.intent import Inputs, IntentModel, columns_of, read_inputs
 from recoup.friction.intent_context import (
     CONTEXT_COLUMNS,
     Vocabulary,
@@ -27,6 +27,17 @@ from recoup.models.trees import TreeEnsemble
 __all__ = ["IntentSettings", "evaluate_intent", "fit_intent", "train_intent"]
 
 Progress = Callable[[int], object]
+
+LESS: Final = {
+    "visitor_events": "session_events",
+    "visitor_views": "session_views",
+    "visitor_adds": "session_adds",
+    "visitor_cart_views": "session_cart_views",
+}
+"""A visitor's past as the trees read it: what lies before the present session."""
+
+UNREAD: Final = ("item_", "query_", "page_", "since_item_")
+"""Beginnings of the names of features that brought nothing on time splits: those of entities."""
 
 
 class IntentSettings(msgspec.Struct, frozen=True):
@@ -151,7 +162,10 @@ def fit_intent(
     members = [_fit(rows, settings, seed, settings.rounds[best]) for seed in settings.seeds]
     vocabulary = members[0][1]
     trees = TreeEnsemble.mean_of([TreeEnsemble.from_lightgbm(booster) for booster, _ in members])
-    model = IntentModel(feature_hash, rows.names, CONTEXT_COLUMNS, vocabulary, trees, calibration)
+    inputs = _choose_inputs(rows.names)
+    model = IntentModel(
+        feature_hash, rows.names, inputs, CONTEXT_COLUMNS, vocabulary, trees, calibration
+    )
     metrics = report(held.rows, calibration.apply(held.scores[:, best]))
     extra = {"trees": trees.n_trees, "training_rows": len(rows), "hash": model.hash}
     return model, {**metrics, **extra}
@@ -250,8 +264,14 @@ def _fit(
     return booster, learn_vocabulary(rows.labelled)
 
 
+def _choose_inputs(names: tuple[str, ...]) -> Inputs:
+    pairs = [(name, LESS.get(name, "")) for name in names if not name.startswith(UNREAD)]
+    return tuple((name, other if other in names else "") for name, other in pairs)
+
+
 def _matrix(rows: IntentRows, context: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.column_stack([rows.values, context])
+    columns = columns_of(_choose_inputs(rows.names), rows.names)
+    return np.column_stack([read_inputs(rows.values, *columns), context])
 
 
 def _parameters(rows: int, settings: IntentSettings, seed: int) -> dict[str, object]:
