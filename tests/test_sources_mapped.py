@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +9,10 @@ import pytest
 from recoup.errors import MappingError, SourceError
 from recoup.events import EventBatch, check_batch, concat_batches
 from recoup.sources import SourceBatch, open_source
+from recoup.sources.convert import DETAILS
+from recoup.sources.json_table import WORDS as JSON_WORDS
 from recoup.sources.mapping import parse_mapping
+from recoup.sources.tables import LINE_WORDS
 
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 MAPPING = """
@@ -310,3 +314,19 @@ def test_missing_columns_are_said_with_a_remedy(log: Log) -> None:
 def test_mappings_that_break_the_format_say_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(MappingError, match=message):
         parse_mapping(text)
+
+
+def test_the_mapping_shown_in_the_docs_is_one() -> None:
+    docs = (Path(__file__).parent.parent / "docs" / "sources.md").read_text()
+    mapping = parse_mapping(docs.split("```toml\n")[1].split("```")[0])
+    assert mapping.event.names["heartbeat"] == "ignore"
+    assert mapping.columns["price"].unit == "cents"
+
+
+def test_every_reason_and_finding_is_in_the_docs() -> None:
+    root = Path(__file__).parent.parent
+    docs = (root / "docs" / "sources.md").read_text()
+    code = "".join(path.read_text() for path in (root / "src/recoup/sources").rglob("*.py"))
+    kinds = set(re.findall(r'Finding\(\s*"(\w+)"', code)) | {"ids_missing", "null_rate_shift"}
+    reasons = {*DETAILS, *LINE_WORDS, *JSON_WORDS, "wrong_column_count", "unreadable_file"}
+    assert {word for word in kinds | reasons if f"`{word}`" not in docs} == set()

@@ -165,7 +165,7 @@ def field_of(name: str) -> tuple[str, int] | None:
     Examples
     --------
     >>> field_of("visitorid"), field_of("properties.price"), field_of("colour")
-    (('visitor', 9), ('price', 20), None)
+    (('visitor', 5), ('price', 20), None)
     """
     whole = _lookup(snake(name), _FIELDS)
     if whole is not None or "." not in name:
