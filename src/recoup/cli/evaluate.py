@@ -2,6 +2,7 @@
 
 import typer
 
+from recoup.cli import evaluate_causal
 from recoup.cli.arguments import (
     Format,
     From,
@@ -21,12 +22,15 @@ evaluate = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.add_typer(evaluate, name="evaluate", help="Measure a model on a log it has not seen.")
+    evaluate_causal.register(evaluate)
+    app.add_typer(
+        evaluate, name="evaluate", help="Measure a model on a log, or what a policy earned."
+    )
 
 
 @evaluate.callback()
 def _group() -> None:
-    """Measure a model on a log it has not seen."""
+    """Measure a model on a log, or what a policy earned."""
 
 
 @evaluate.command("intent", epilog=EXIT_CODES)

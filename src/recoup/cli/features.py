@@ -77,7 +77,7 @@ def backfill(
 
     log = open_log(source, format, mapping)
     with progress_bar("backfilling", log.size_hint()) as tick:
-        told = backfill_to(log, out, settled=rows is As.settled, progress=tick)
+        told = backfill_to(log, out, how=rows.value, progress=tick)
     if json:
         print_json(told)
     else:

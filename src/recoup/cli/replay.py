@@ -49,6 +49,7 @@ def replay(
         summary = replay_source(
             log,
             out,
+            title=source.resolve().name,
             identity=_identity(source, format, mapping, model),
             intent=model,
             progress=tick,

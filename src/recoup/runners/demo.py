@@ -119,7 +119,7 @@ def run_demo(
         runner = LocalRunner(host, journal, _NoFeed(), snapshot_batches=240)
         saved = _live(shop, runner, host, view, begun)
     seconds = time.perf_counter() - begun
-    journeys, truth = host.sessions.result(), shop.truth()
+    journeys, truth = host.sessions.totals(), shop.truth()
     defects = host.engine.defects()
     return DemoResult(
         seed=seed,
@@ -215,7 +215,7 @@ def _state(
     saved: Lift | None,
     rate: float,
 ) -> DemoState:
-    journeys, carts = host.sessions.result(), host.engine.carts()
+    journeys, carts = host.sessions.totals(), host.engine.carts()
     return DemoState(
         begin=_moment(shop.begin),
         end=_moment(shop.end),

@@ -42,6 +42,7 @@ def replay_source(
     source: Source,
     out: Path,
     *,
+    title: str,
     identity: str,
     intent: Intent | None = None,
     progress: Progress | None = None,
@@ -55,6 +56,8 @@ def replay_source(
     out
         Directory for ``defects``, ``decisions``, ``features`` and ``dead_letters`` (Parquet),
         ``summary.json``, ``report.html`` and the journal. A run that was cut goes on there.
+    title
+        What the report calls the log.
     identity
         What the journal is of: the log, its mapping and its model. A directory keeps to one.
     intent
@@ -84,7 +87,7 @@ def replay_source(
         carts = engine.carts()
         _write_tables(out, journal, defects)
         summary = summarise(
-            source=source.name,
+            source=title,
             events=totals.events,
             journeys=host.sessions.result(),
             decided=host.decisions.result(),

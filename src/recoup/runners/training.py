@@ -1,16 +1,14 @@
 """Training and judging purchase intent on logs, with a registry for the models."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from recoup.errors import ModelError
-from recoup.events import EventBatch
 from recoup.features import FeatureStore, standard_features
 from recoup.friction import IntentModel, Period
 from recoup.friction.training import evaluate_intent, train_intent
-from recoup.intake import Intake
+from recoup.runners.backfill import admitted
 from recoup.sources import Source
 from recoup.stores import Registry
 
@@ -49,14 +47,14 @@ def train_intent_on(
     """
     features = standard_features()
     model, metrics = train_intent(
-        _admitted(source),
+        admitted(source),
         FeatureStore(features),
         features.hash,
         period=_period(start, until),
-        history=() if history is None else _admitted(history),
+        history=() if history is None else admitted(history),
         progress=progress,
     )
-    told = {"source": source.name, "features": features.name, "metrics": metrics}
+    told: dict[str, object] = {"source": source.name, "features": features.name, "metrics": metrics}
     with Registry(registry) as models:
         version = models.save(INTENT, model.to_bytes(), told)
     return {**metrics, "model": version.hash, "version": version.number}
@@ -81,10 +79,10 @@ def evaluate_intent_on(
     model = load_intent(registry)
     metrics = evaluate_intent(
         model,
-        _admitted(source),
+        admitted(source),
         FeatureStore(standard_features()),
         period=_period(start, until),
-        history=() if history is None else _admitted(history),
+        history=() if history is None else admitted(history),
         progress=progress,
     )
     return {**metrics, "model": model.hash}
@@ -103,13 +101,6 @@ def load_intent(registry: Path) -> IntentModel:
     model = IntentModel.from_bytes(artefact)
     model.bind(standard_features().names)
     return model
-
-
-def _admitted(source: Source) -> Iterator[EventBatch]:
-    """Read a log through the intake: without repeats, and without what came too late."""
-    intake = Intake()
-    for arrival in source.batches():
-        yield intake.step(arrival.batch).batch
 
 
 def _period(start: dt.datetime | None, until: dt.datetime | None) -> Period:
