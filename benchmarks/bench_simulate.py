@@ -9,6 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Final
 
 from benchmarks.harness import RUNS, cpu_seconds, report
@@ -54,7 +55,8 @@ def plain() -> None:
 def main() -> None:
     """Check that both give the same events, then time both."""
     command = [sys.executable, __file__, PLAIN]
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    root = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": root}
     out = subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: S603
     peer = json.loads(out.stdout)
     _, digest = simulate(PEER_VISITORS)
