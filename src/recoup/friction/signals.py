@@ -71,7 +71,7 @@ SIGNALS: Final = (
     Signal("D7", "clicks without reaction", ("option",), "page", "page"),
     Signal("D8", "slow page", ("latency_ms",), "page", "page"),
     Signal("C1", "price rose in the cart", ("item", "price"), "cart", "item"),
-    Signal("C2", "fees appeared late", ("shipping", "tax", "value"), "cart", "country"),
+    Signal("C2", "fees appeared late", ("shipping", "tax", "value"), "checkout", "country"),
     Signal("C3", "out of stock in the cart", ("in_stock",), "cart", "item"),
     Signal("C4", "coupon refused", ("error_code",), "cart", "coupon"),
     Signal("K2", "log-in failed again", ("attempt",), "checkout"),
