@@ -1,5 +1,6 @@
 """What acting, waiting and missing were worth: estimates that carry their interval."""
 
+from recoup.causal.adaptive import AdaptiveLog, AdaptiveValues, adaptive_values, anytime_value
 from recoup.causal.delay import Delay, Regret, evaluate_delay
 from recoup.causal.estimate import Estimate
 from recoup.causal.journeys import Journeys, journeys_from_table
@@ -9,6 +10,8 @@ from recoup.causal.off_policy import OffPolicy, evaluate_off_policy
 from recoup.causal.shrinkage import Shrinkage
 
 __all__ = [
+    "AdaptiveLog",
+    "AdaptiveValues",
     "Delay",
     "Estimate",
     "Journeys",
@@ -17,6 +20,8 @@ __all__ = [
     "OffPolicy",
     "Regret",
     "Shrinkage",
+    "adaptive_values",
+    "anytime_value",
     "evaluate_delay",
     "evaluate_off_policy",
     "holdout_lift",

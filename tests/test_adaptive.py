@@ -1,0 +1,210 @@
+import doctest
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import ndtr
+
+from recoup.causal import adaptive, sequences
+from recoup.causal.adaptive import AdaptiveLog, adaptive_values, aipw_scores, anytime_value
+from recoup.causal.sequences import (
+    bernoulli_interval,
+    beta_binomial_bound,
+    conjugate_bernstein_sequence,
+    empirical_bernstein_sequence,
+    gamma_exponential_bound,
+    hoeffding_sequence,
+    normal_mixture_bound,
+    poly_stitching_bound,
+)
+from recoup.errors import ConfigError, SchemaError
+
+
+@pytest.mark.parametrize("module", [adaptive, sequences], ids=lambda m: m.__name__)
+def test_examples_in_docstrings(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.fixture(scope="module")
+def expected(reference_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((reference_dir / "confseq" / "expected.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def draws(reference_dir: Path) -> np.ndarray:
+    found: np.ndarray = np.loadtxt(reference_dir / "confseq" / "x_bernoulli012.csv", skiprows=1)
+    return found
+
+
+def test_boundaries_equal_the_reference(expected: dict[str, Any]) -> None:
+    checked = 0
+    for case in expected["boundaries"]:
+        given = case["args"]
+        match case["fn"]:
+            case "normal_mixture_bound":
+                ours = normal_mixture_bound(*given[:3], sides=1 if len(given) == 3 else 2)
+            case "gamma_exponential_mixture_bound":
+                ours = gamma_exponential_bound(*given)
+            case "poly_stitching_bound":
+                ours = poly_stitching_bound(*given)
+            case "beta_binomial_mixture_bound":
+                ours = beta_binomial_bound(*given[:5])
+            case _:
+                continue
+        checked += 1
+        assert ours == pytest.approx(case["value"], rel=1e-10), (case["fn"], given)
+    assert checked == 30
+
+
+def test_sequences_equal_the_reference(expected: dict[str, Any], draws: np.ndarray) -> None:
+    named = {
+        "predmix_empbern_twosided_cs": empirical_bernstein_sequence(draws),
+        "predmix_hoeffding_cs": hoeffding_sequence(draws),
+        # The package halves alpha twice.
+        "conjmix_empbern_twosided_cs(v_opt=12.5)": conjugate_bernstein_sequence(
+            draws, optimal=12.5, alpha=0.025
+        ),
+    }
+    for name, (low, high) in named.items():
+        for point in expected[name]:
+            found = (low[point["t"] - 1], high[point["t"] - 1])
+            assert found == pytest.approx((point["lo"], point["hi"]), abs=1e-10), name
+    bernoulli = expected["bernoulli_confidence_interval"]
+    assert bernoulli_interval(227, 2000) == pytest.approx(bernoulli["value"], abs=1e-9)
+
+
+def test_bernoulli_ends_meet_the_edges() -> None:
+    assert bernoulli_interval(0, 50)[0] == 0.0
+    assert bernoulli_interval(50, 50)[1] == 1.0
+    low, high = bernoulli_interval(50, 50)
+    assert (1 - high, 1 - low) == pytest.approx(bernoulli_interval(0, 50), abs=1e-6)
+
+
+@pytest.mark.parametrize("sequence", [hoeffding_sequence, empirical_bernstein_sequence])
+def test_sequences_hold_at_every_look(
+    sequence: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> None:
+    # A fixed-time 95 % interval looked at 1,000 times would miss in about half of the runs.
+    rng = np.random.default_rng(20_240_613)
+    missed = 0
+    for _ in range(400):
+        low, high = sequence((rng.random(1_000) < 0.2).astype(float))
+        missed += bool(((low > 0.2) | (high < 0.2)).any())
+    assert missed <= stats.binom.ppf(0.999, 400, 0.05)
+    assert not ((low <= 0) & (high >= 1)).all()
+
+
+def test_values_out_of_range_are_refused() -> None:
+    with pytest.raises(ConfigError, match="in \\[0, 1\\]"):
+        hoeffding_sequence(np.array([0.5, 1.5]))
+
+
+def thompson(difference: float, seed: int) -> AdaptiveLog:
+    """Draw batched Gaussian Thompson sampling: 25 batches of 40, propensities in [0.05, 0.95]."""
+    rng = np.random.default_rng(seed)
+    count, total, chance = np.zeros(2), np.zeros(2), 0.5
+    arms, rewards, chances = [], [], []
+    for _ in range(25):
+        arm = (rng.random(40) < chance).astype(np.int64)
+        reward = difference * arm + rng.standard_normal(40)
+        arms.append(arm)
+        rewards.append(reward)
+        chances.append(np.full(40, chance))
+        count += np.bincount(arm, minlength=2)
+        total += np.bincount(arm, reward, minlength=2)
+        gap = total[1] / count[1] - total[0] / count[0]
+        chance = float(np.clip(ndtr(gap / np.sqrt((1 / count).sum())), 0.05, 0.95))
+    one = np.concatenate(chances)
+    return AdaptiveLog(
+        arm=np.concatenate(arms),
+        reward=np.concatenate(rewards),
+        propensity=np.column_stack([1 - one, one]),
+        batch=np.repeat(np.arange(25), 40),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("difference", [0.0, 0.2])
+def test_coverage_under_thompson_sampling(difference: float, reference_dir: Path) -> None:
+    text = (reference_dir / "adaptive" / "expected.json").read_text()
+    want = json.loads(text)["results"][f"true_diff_{difference}"]
+    found: dict[str, list[tuple[float, bool]]] = {"contrast": [], "batched": [], "naive": []}
+    reps = 3_000
+    for seed in range(reps):
+        values = adaptive_values(thompson(difference, seed))
+        for name, rows in found.items():
+            each = getattr(values, name)[0]
+            rows.append((each.value, each.low <= difference <= each.high))
+    names = {
+        "contrast": "aw_aipw_contrast_w=1/sqrt(1/e+1/(1-e))",
+        "batched": "bols",
+        "naive": "naive_diff_in_means",
+    }
+    for name, rows in found.items():
+        values_, covered = np.array(rows).T
+        reference = want[names[name]]
+        error = values_.std(ddof=1) / np.sqrt(reps)
+        # Another run of the same simulation: both carry Monte-Carlo error.
+        assert abs(values_.mean() - difference - reference["bias"]) < 3 * np.sqrt(2) * error
+        root = np.sqrt(2 * 0.95 * 0.05 / reps)
+        assert abs(covered.mean() - reference["coverage95"]) < 3 * root
+        interval = stats.binomtest(int(covered.sum()), reps).proportion_ci(1 - 0.01 / 4)
+        if name != "naive":
+            assert interval.low <= 0.95 <= interval.high, (name, covered.mean())
+    if difference == 0:
+        naive = np.array(found["naive"])[:, 1]
+        assert stats.binomtest(int(naive.sum()), reps).proportion_ci(0.99).high < 0.95
+
+
+def test_scores_use_the_past_alone() -> None:
+    log = thompson(0.2, 1)
+    later = log.reward.copy()
+    later[log.batch >= 10] += 100.0
+    changed = AdaptiveLog(arm=log.arm, reward=later, propensity=log.propensity, batch=log.batch)
+    before = log.batch < 10
+    assert (aipw_scores(log)[before] == aipw_scores(changed)[before]).all()
+    first = log.batch == 0
+    taken = (log.arm == 1) / log.propensity[:, 1] * log.reward
+    assert aipw_scores(log)[first, 1] == pytest.approx(taken[first])
+
+
+def test_naive_difference_carries_its_warning() -> None:
+    assert "biased" in adaptive_values(thompson(0.0, 2)).warning
+
+
+def test_anytime_bounds_hold_under_a_learning_policy() -> None:
+    missed = 0
+    for seed in range(100):
+        log = thompson(0.2, seed)
+        binary = AdaptiveLog(
+            arm=log.arm,
+            reward=(log.reward > 0).astype(float),
+            propensity=log.propensity,
+            batch=log.batch,
+        )
+        low, high = anytime_value(binary, 1, low=0.0, high=1.0)
+        truth = float(ndtr(0.2))
+        missed += bool(((low > truth) | (high < truth)).any())
+    assert missed <= stats.binom.ppf(0.999, 100, 0.05)
+    assert high[-1] - low[-1] < 0.6
+
+
+def test_logs_that_break_the_contract_are_refused() -> None:
+    ones, half = np.ones(2), np.full((2, 2), 0.5)
+    arm = np.array([0, 1])
+    with pytest.raises(SchemaError, match="positive propensity"):
+        AdaptiveLog(arm=arm, reward=ones, propensity=half * [0, 2], batch=arm)
+    with pytest.raises(SchemaError, match="in order"):
+        AdaptiveLog(arm=arm, reward=ones, propensity=half, batch=arm[::-1])
+    with pytest.raises(SchemaError, match="one length"):
+        AdaptiveLog(arm=arm, reward=np.ones(3), propensity=half, batch=arm)
+    log = AdaptiveLog(arm=arm, reward=ones * 2, propensity=half, batch=arm)
+    with pytest.raises(ConfigError, match="rewards in"):
+        anytime_value(log, 1, low=0, high=1)
+    assert np.isnan(adaptive_values(log).batched[0].value)
