@@ -343,6 +343,9 @@ def test_batches_of_any_size_and_single_events_give_the_same_bits(
         assert status == expected.status[row]
         np.testing.assert_array_equal(single.row, expected.values[row])
     assert whole.snapshot() == parts.snapshot() == single.snapshot()
+    log = single.rows_of_log(columns)
+    np.testing.assert_array_equal(log.values, expected.values)
+    np.testing.assert_array_equal(log.status, expected.status)
 
 
 @given(EVENTS, st.integers(0, 99), st.integers(0, 99))

@@ -1,5 +1,6 @@
 """Features: declared in Python, computed as of each event by one compiled kernel."""
 
+from recoup.features.backfill import backfill
 from recoup.features.definitions import (
     Feature,
     FeatureSet,
@@ -30,6 +31,7 @@ __all__ = [
     "FeatureStore",
     "Field",
     "age",
+    "backfill",
     "count",
     "decayed",
     "distinct",

@@ -3,7 +3,7 @@
 import math
 
 from recoup.features.fold import Fold
-from recoup.features.memory import BLANK
+from recoup.features.memory import BLANK, SCRATCH
 from recoup.features.plan import (
     FIRST,
     HEADS_AT,
@@ -20,6 +20,7 @@ from recoup.features.plan import (
     RUNS_AT,
     STATE,
     TS,
+    WINDOWS,
 )
 from recoup.features.pointers import Reals, Words, compiled
 
@@ -40,7 +41,8 @@ def emit(
     memory, reals, plan, units = fold
     record = base + index * plan[g + RECORD]
     _emit_values(memory, reals, plan, units, g, record, rows, row)
-    _emit_windows(memory, plan, units, g, group, base, first, index, rows, row)
+    edges = _find_edges(memory, plan, g, group, base, first, record)
+    _emit_windows(memory, plan, units, g, edges, record, rows, row)
     _emit_times(memory, plan, units, g, record, first + index, rows, row)
 
 
@@ -67,42 +69,38 @@ def _emit_values(
 
 
 @compiled
-def _outside(
-    memory: Words, plan: Words, g: int, group: int, base: int, first: int, record: int, window: int
+def _find_edges(
+    memory: Words, plan: Words, g: int, group: int, base: int, first: int, record: int
 ) -> int:
-    """Give the record just before a window: the blank one where the key's life began inside it."""
+    """Note where the record just before each window stands, and give where it is noted.
+
+    That is the blank one where the key's life began inside the window.
+    """
     state = plan[g + STATE]
-    head = memory[record + state + HEADS_AT + window]
-    if head <= memory[record + state + LIFE]:
-        return memory[group + BLANK]
-    return base + (head - first - 1) * plan[g + RECORD]
+    edges = memory[group + SCRATCH]
+    life = memory[record + state + LIFE]
+    for window in range(plan[g + RUNS_AT + 2 * WINDOWS]):
+        head = memory[record + state + HEADS_AT + window]
+        inside = base + (head - first - 1) * plan[g + RECORD]
+        memory[edges + window] = memory[group + BLANK] if head <= life else inside
+    return edges
 
 
 @compiled
 def _emit_windows(
-    memory: Words,
-    plan: Words,
-    units: Reals,
-    g: int,
-    group: int,
-    base: int,
-    first: int,
-    index: int,
-    rows: Reals,
-    row: int,
+    memory: Words, plan: Words, units: Reals, g: int, edges: int, record: int, rows: Reals, row: int
 ) -> None:
-    record = base + index * plan[g + RECORD]
     at = plan[g + RUNS_AT + 2 * OUT_DIFFERENCE + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_DIFFERENCE]):
-        outside = _outside(memory, plan, g, group, base, first, record, plan[at + 1])
-        value = memory[record + plan[at]] - memory[outside + plan[at]]
+        word, outside = plan[at], memory[edges + plan[at + 1]]
+        value = memory[record + word] - memory[outside + word]
         rows[row + plan[at + 2]] = value / units[at + 3]
         at += 4
     at = plan[g + RUNS_AT + 2 * OUT_MEAN + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_MEAN]):
         total, count = memory[record + plan[at]], memory[record + plan[at + 1]]
         if plan[at + 2] >= 0:
-            outside = _outside(memory, plan, g, group, base, first, record, plan[at + 2])
+            outside = memory[edges + plan[at + 2]]
             total -= memory[outside + plan[at]]
             count -= memory[outside + plan[at + 1]]
         mean = math.nan if count == 0 else total / max(count, 1) / units[at + 4]

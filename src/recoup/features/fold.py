@@ -80,7 +80,7 @@ def measure(inputs: Words, reals: Reals, row: int, column: int, kind: int) -> in
         real = reals[row + column] * 1e6
         if not math.isfinite(real):
             return NULL
-        return int(round(min(max(real, -float(LARGEST)), float(LARGEST))))
+        return round(min(max(real, -float(LARGEST)), float(LARGEST)))
     value = inputs[row + column]
     if kind == INTEGER:
         return value if value == NULL else min(max(value, -LARGEST), LARGEST)
@@ -89,23 +89,13 @@ def measure(inputs: Words, reals: Reals, row: int, column: int, kind: int) -> in
 
 
 @compiled
-def _compare(value: int, comparison: int, constant: int) -> bool:
-    """Compare in the order of ``COMPARISONS``; null passes only the test for null."""
-    if comparison >= 6:
-        return (value == NULL) == (comparison == 6)
+def _outcome(value: int, constant: int) -> int:
+    """Compare, and give the bit of the outcome as ``COMPARISONS`` has it."""
     if value == NULL:
-        return False
-    if comparison == 0:
-        return value == constant
-    if comparison == 1:
-        return value != constant
-    if comparison == 2:
-        return value < constant
-    if comparison == 3:
-        return value <= constant
-    if comparison == 4:
-        return value > constant
-    return value >= constant
+        return 8
+    if value == constant:
+        return 2
+    return 1 if value < constant else 4
 
 
 @compiled
@@ -121,7 +111,8 @@ def _filtered(plan: Words, g: int, inputs: Words, reals: Reals, row: int) -> int
             condition = plan[at + 2]
             for _ in range(plan[at + 1]):
                 value = measure(inputs, reals, row, plan[condition], plan[condition + 1])
-                passes = passes and _compare(value, plan[condition + 2], plan[condition + 3])
+                outcome = _outcome(value, plan[condition + 3])
+                passes = passes and plan[condition + 2] & outcome != 0
                 condition += 4
         if passes:
             bits |= 1 << number
@@ -172,7 +163,7 @@ def step(fold: Fold, g: int, group: int, owner: int, base: int, first: int, inde
     state = plan[g + STATE]
     silence = memory[record + TS] - memory[before + TS]
     fresh = silence > memory[FORGET]
-    begins = _continue_session(memory, plan, g, owner, record, before, first + index)
+    _continue_session(memory, plan, g, owner, record, before, first + index)
     now, then = record + state, before + state
     if memory[record + TS] // HOUR_US == memory[before + TS] // HOUR_US:
         memory[now + HOURLY] = memory[then + HOURLY] + 1
@@ -181,10 +172,10 @@ def step(fold: Fold, g: int, group: int, owner: int, base: int, first: int, inde
     memory[now + LIFE] = first + index if fresh else memory[then + LIFE]
     slide(memory, plan, g, base, first, index)
     source = memory[group + BLANK] if fresh else before
-    accumulate(memory, plan, g, source, record, begins)
+    accumulate(memory, plan, g, source, record, first + index)
     _decay(memory, reals, plan, units, g, source, record, silence)
     _chain(memory, plan, g, base, first, index)
-    _count_distinct(memory, plan, g, base, first, index, begins)
+    _count_distinct(memory, plan, g, base, first, index)
     _link(memory, plan, g, base, first, record)
     _slide_peaks(memory, plan, g, base, first, index)
 
@@ -192,16 +183,14 @@ def step(fold: Fold, g: int, group: int, owner: int, base: int, first: int, inde
 @compiled
 def _continue_session(
     memory: Words, plan: Words, g: int, owner: int, record: int, before: int, number: int
-) -> bool:
+) -> None:
     """Decide whether an event begins a session, and note what follows from it."""
     silence = memory[record + TS] - memory[before + TS]
     follows = memory[before + TS] > NEVER and silence <= memory[FORGET]
     now, then = record + plan[g + STATE], before + plan[g + STATE]
     mine, theirs = memory[record + SOURCE], memory[before + SOURCE]
-    if mine != 0 and theirs != 0:
-        begins = mine != theirs
-    else:
-        begins = silence > memory[SESSION_GAP]
+    sourced = mine != 0 and theirs != 0
+    begins = mine != theirs if sourced else silence > memory[SESSION_GAP]
     begins = begins or not follows
     if plan[g + SESSIONED] != 0:
         bits = memory[record + BITS] & ~(SAME | BEGINS | FOLLOWS)
@@ -217,7 +206,6 @@ def _continue_session(
         memory[now + FIRST] = memory[then + FIRST]
     if plan[g + SILENCE] >= 0:
         memory[record + plan[g + SILENCE]] = silence if follows else NULL
-    return begins
 
 
 @compiled
@@ -236,9 +224,10 @@ def slide(memory: Words, plan: Words, g: int, base: int, first: int, index: int)
 
 
 @compiled
-def accumulate(memory: Words, plan: Words, g: int, before: int, record: int, begins: bool) -> None:
+def accumulate(memory: Words, plan: Words, g: int, before: int, record: int, number: int) -> None:
     """Carry counts, sums, latest values and peaks over from one state to the next."""
     bits = memory[record + BITS]
+    begins = memory[record + plan[g + STATE] + FIRST] == number
     at = plan[g + RUNS_AT + 2 * COUNTING + 1]
     for _ in range(plan[g + RUNS_AT + 2 * COUNTING]):
         word, mask = plan[at], plan[at + 1]
@@ -370,14 +359,13 @@ def _recount(
 
 
 @compiled
-def _count_distinct(
-    memory: Words, plan: Words, g: int, base: int, first: int, index: int, begins: bool
-) -> None:
+def _count_distinct(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
     """Count the different values of each window, or of the session, behind the event."""
     words = plan[g + RECORD]
     record = base + index * words
     before = record - words
     heads = plan[g + STATE] + HEADS_AT
+    begins = memory[record + plan[g + STATE] + FIRST] == first + index
     at = plan[g + RUNS_AT + 2 * DISTINCTING + 1]
     for _ in range(plan[g + RUNS_AT + 2 * DISTINCTING]):
         word, mask, window = plan[at], plan[at + 1], plan[at + 5]

@@ -2,39 +2,46 @@
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recoup.features.emit import emit
 from recoup.features.fold import (
     FOREVER,
-    Fold,
     HOUR_US,
     SUM_LIMIT,
+    Fold,
     mix,
     slide,
     step,
     write_event,
 )
 from recoup.features.memory import (
-    BLANK,
+    BLOCK,
     BOUND,
     BUMP,
     CHAIN,
+    CLASS,
     COUNT,
+    EPOCH,
     FIRST_NUMBER,
     FORGET,
     GROUP_WORDS,
     GROUPS_AT,
     HASH,
+    HEAD,
     LATENESS,
     MASK,
     RECORD_WORDS,
     SCRATCH,
+    SINK,
     TOUCHED,
-    EPOCH,
     USED,
     WATERMARK,
-    copy_up,
     copy,
+    copy_up,
     enter,
+    give_block,
     precedes,
     records,
     reserve,
@@ -45,7 +52,6 @@ from recoup.features.plan import (
     CHAINING,
     COLUMNS,
     COUNTING,
-    FIRST,
     HOURLY,
     KEY,
     KEY_A,
@@ -71,7 +77,9 @@ from recoup.features.plan import (
     TS,
     VALUES_AT,
 )
-from recoup.features.pointers import Reals, Words, as_reals, as_words, compiled
+from recoup.features.pointers import Array, Reals, Words, as_reals, as_words, compiled
+
+Matrix = NDArray[np.float64]
 
 IN_ORDER, LATE, REPEATED, TOO_LATE, OVER_BOUND = range(5)
 
@@ -81,6 +89,9 @@ Event = tuple[Words, Reals, int, Words, int, Reals, int]
 # Columns of the notes that stand beside each row.
 NOTE_SESSION, NOTE_START, NOTE_STATUS, NOTE_WATERMARK, NOTE_RESUME, NOTE_FOUND = range(6)
 NOTES = 6
+
+AHEAD = 16
+LINE = 8
 
 
 @compiled
@@ -110,14 +121,14 @@ def key_of(plan: Words, g: int, inputs: Words, row: int) -> int:
 
 @compiled
 def arrange(
-    state: Words,
-    table: Words,
+    state: Array,
+    table: Array,
     number: int,
-    events: Words,
-    noted: Words,
-    values: Reals,
+    events: Array,
+    noted: Array,
+    values: Matrix,
     span: tuple[int, int],
-    scratch: Words,
+    scratch: Array,
 ) -> int:
     """Order a group's events by key, each key's in arrival order; give how many there are.
 
@@ -187,35 +198,73 @@ def leave_out(plan: Words, g: int, rows: Reals, row: int) -> None:
 
 @compiled
 def fold_arranged(
-    state: Words,
-    table: Words,
+    state: Array,
+    table: Array,
     number: int,
-    events: Words,
-    noted: Words,
-    values: Reals,
-    places: tuple[int, int],
-    scratch: Words,
+    events: Array,
+    noted: Array,
+    values: Matrix,
+    places: tuple[int, int, bool],
+    scratch: Array,
 ) -> int:
     """Fold arranged events; give the place at which the memory must grow first, or the last.
 
     Parameters
     ----------
     places
-        Place to begin at, and the one behind the last; other parameters as for :func:`arrange`.
+        Place to begin at, the one behind the last, and whether each key is forgotten behind its
+        last event, so that its memory, still in the cache, serves the next; other parameters as
+        for :func:`arrange`.
     """
     fold = as_words(state), as_reals(state), as_words(table), as_reals(table)
     inputs, measures, notes = as_words(events), as_reals(events), as_words(noted)
     rows, plan = as_reals(values), as_words(table)
     g, group = plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
     columns, width = plan[PLAN_INPUTS], plan[PLAN_WIDTH]
-    place, stop = places
+    place, stop, transient = places
+    memory = as_words(state)
+    ahead = place
     while place < stop:
+        if place >= ahead:
+            ahead = min(place + AHEAD, stop)
+            memory[SINK] = touch(memory, group, inputs, columns, notes, scratch, place, ahead)
         row, entry = scratch[0, place], scratch[1, place]
         event = inputs, measures, row * columns, notes, row * NOTES, rows, row * width
         if not fold_one(fold, g, group, entry, event):
             break
         place += 1
+        if transient and (place == stop or scratch[1, place] != entry):
+            give_block(memory, group, memory[entry + BLOCK], memory[entry + CLASS])
+            memory[entry + COUNT] = 0
     return place
+
+
+@compiled
+def touch(
+    memory: Words,
+    group: int,
+    inputs: Words,
+    columns: int,
+    notes: Words,
+    scratch: Array,
+    start: int,
+    stop: int,
+) -> int:
+    """Read a word of every cache line that events to come will need, many at a time.
+
+    The sum is given only so that the compiler does not drop the loop.
+    """
+    total = 0
+    size = memory[group + RECORD_WORDS]
+    for place in range(start, stop):
+        row, entry = scratch[0, place], scratch[1, place]
+        total ^= notes[row * NOTES] ^ inputs[row * columns] ^ inputs[(row + 1) * columns - 1]
+        if memory[entry + COUNT] > 0:
+            last = memory[entry + BLOCK]
+            last += (memory[entry + HEAD] + memory[entry + COUNT] - 1) * size
+            for word in range(0, 2 * size, LINE):
+                total ^= memory[min(last + word, memory[BUMP] - 1)]
+    return total
 
 
 @compiled
@@ -264,17 +313,17 @@ def insert(fold: Fold, g: int, group: int, entry: int, event: Event) -> int:
     while index > 1 and not precedes(memory, base + (index - 1) * record, ts, seq, key):
         index -= 1
     place = base + index * record
-    if index < count and memory[place + TS] == ts:
-        if memory[place + SEQ] == seq and memory[place + KEY] == key:
-            notes[note + NOTE_FOUND] = REPEATED
-            return index
-    hour = ts // HOUR_US
+    same = index < count and memory[place + TS] == ts
+    if same and memory[place + SEQ] == seq and memory[place + KEY] == key:
+        notes[note + NOTE_FOUND] = REPEATED
+        return index
     end = index
-    while end < count and memory[base + end * record + TS] // HOUR_US == hour:
+    while end < count and memory[base + end * record + TS] // HOUR_US == ts // HOUR_US:
         end += 1
     last = base + (end - 1) * record
     full = memory[last + plan[g + STATE] + HOURLY] >= memory[BOUND]
-    full = full and memory[last + TS] // HOUR_US == hour
+    if full:
+        full = memory[last + TS] // HOUR_US == ts // HOUR_US
     copy_up(memory, place, place + record, (count - index) * record)
     memory[entry + COUNT] = count + 1
     write_event(memory, plan, g, inputs, measures, row, place)
@@ -377,7 +426,7 @@ def step_tile(memory: Words, plan: Words, g: int, base: int, first: int, index: 
 
 
 @compiled
-def divide(table: Words, values: Reals, start: int, stop: int) -> None:
+def divide(table: Array, values: Matrix, start: int, stop: int) -> None:
     """Fill the columns of ratios."""
     plan, rows = as_words(table), as_reals(values)
     at = plan[PLAN_RATIOS_AT]
@@ -390,7 +439,7 @@ def divide(table: Words, values: Reals, start: int, stop: int) -> None:
 
 
 @compiled
-def observe_one(state: Words, table: Words, events: Words, values: Reals, noted: Words) -> int:
+def observe_one(state: Array, table: Array, events: Array, values: Matrix, noted: Array) -> int:
     """Fold one event into every group; give its status, or -1 - g where group g needs memory.
 
     Called again with ``noted[0, NOTE_RESUME]`` set to that group, it goes on there.

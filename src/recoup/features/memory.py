@@ -11,12 +11,11 @@ from typing import Final
 
 import numpy as np
 
-from recoup.features.pointers import Words, as_words, compiled
 from recoup.features.plan import KEY, SEQ, TS, Group
-
+from recoup.features.pointers import Array, Words, as_words, compiled
 
 # Words of the memory itself.
-BUMP, WATERMARK, LATENESS, SESSION_GAP, FORGET, BOUND, EPOCH, SIZE, GROUPS_AT = range(9)
+BUMP, WATERMARK, LATENESS, SESSION_GAP, FORGET, BOUND, EPOCH, SIZE, SINK, GROUPS_AT = range(10)
 
 # Words of a group, GROUP_WORDS apart from GROUPS_AT on.
 TABLE, MASK, USED, BLANK, SCRATCH, RECORD_WORDS, FREE_AT = range(7)
@@ -33,7 +32,7 @@ NEVER: Final = -(1 << 61)
 """The time of the record before a key's first event."""
 
 
-def empty_memory(groups: tuple[Group, ...], settings: dict[int, int]) -> Words:
+def empty_memory(groups: tuple[Group, ...], settings: dict[int, int]) -> Array:
     """Make a memory without keys.
 
     Parameters
@@ -173,7 +172,7 @@ def records(memory: Words, group: int, entry: int) -> int:
 
 
 @compiled
-def rebuild(state: Words, group: int, mask: int, oldest: int) -> bool:
+def rebuild(state: Array, group: int, mask: int, oldest: int) -> bool:
     """Move the table to one of ``mask + 1`` entries, without keys whose last event is too old.
 
     Parameters

@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 
 from recoup.errors import FeatureError
 from recoup.events import CODE, COUNTS, FLAGS, MICROS, MONEY, REALS, hash64
-from recoup.features.definitions import (
-    BREAK,
+from recoup.features.declared import (
     DERIVED,
     GAP,
     SCALED,
     STRINGS,
     Condition,
     Feature,
-    FeatureSet,
     is_bounded,
     micros,
 )
+from recoup.features.definitions import FeatureSet
 
 FIXED_COLUMNS: Final = ("ts", "seq", "key", "event", "visitor", "session")
 """The first columns of every input row; :data:`TS` and the next two are also words of a record."""
@@ -52,7 +51,10 @@ KEY_A, KEY_B, TILE, RECORD, STATE, SILENCE, SESSIONED, RETENTION, SAVED, SHIFT, 
 RUNS: Final = 19
 
 INTEGER, REAL, STRING, FLAG = range(4)
-COMPARISONS: Final = ("eq", "ne", "lt", "le", "gt", "ge", "is_null", "not_null")
+COMPARISONS: Final = {
+    "lt": 1, "eq": 2, "le": 3, "gt": 4, "ne": 5, "ge": 6, "not_null": 7, "is_null": 8,
+}  # fmt: skip
+"""Which outcomes pass: 1 less, 2 equal, 4 more, 8 null."""
 
 NULL: Final = -(1 << 63)
 """An unknown measure."""
@@ -130,8 +132,9 @@ def compile_plan(features: FeatureSet, *, session_horizon_us: int) -> Plan:
     """
     inputs = list(FIXED_COLUMNS)
     placed, ratios, width = _place(features)
-    builders = {(("visitor",), ""): _Builder(("visitor",), "", inputs, session_horizon_us)}
-    for feature, column in placed:
+    builders: dict[tuple[tuple[str, ...], str], _Builder] = {}
+    builders[("visitor",), ""] = _Builder(("visitor",), "", inputs, session_horizon_us)
+    for feature, column in sorted(placed, key=lambda one: one[0].column in DERIVED):
         at = feature.by, feature.tile
         if at not in builders:
             builders[at] = _Builder(feature.by, feature.tile, inputs, session_horizon_us)
@@ -448,7 +451,7 @@ class _Builder:
             constant = hash64(value)
         else:
             constant = _fixed(value * _unit(condition.column))
-        comparison = COMPARISONS.index(condition.comparison)
+        comparison = COMPARISONS[condition.comparison]
         return self._input(condition.column), kind, comparison, constant
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 - numba hands its own, untyped objects to code generators
 """Arrays as bare pointers within kernels.
 
 A numba function counts references to every array it is given, atomically: with some forty small
@@ -5,15 +6,39 @@ functions an event that took more than half of the time. A pointer is indexed li
 counts nothing. Without the compiler it IS the flat array.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-Words = NDArray[np.int64]
-Reals = NDArray[np.float64]
+Array = NDArray[np.int64]
+
+
+class Words(Protocol):
+    """Words in a row, as kernels see memory, plan, inputs and notes."""
+
+    def __getitem__(self, at: int, /) -> int:
+        """Read a word."""
+        ...
+
+    def __setitem__(self, at: int, value: int, /) -> None:
+        """Write a word."""
+        ...
+
+
+class Reals(Protocol):
+    """The same words as float64."""
+
+    def __getitem__(self, at: int, /) -> float:
+        """Read a real."""
+        ...
+
+    def __setitem__(self, at: int, value: float, /) -> None:
+        """Write a real."""
+        ...
+
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
 """How kernels are compiled. Divisors are guarded, so that no branch need raise."""

@@ -46,6 +46,7 @@ from recoup.features.memory import (
     trim,
 )
 from recoup.features.plan import (
+    CHAINING,
     DISTINCTING,
     FIRST,
     HEADS_AT,
@@ -58,11 +59,10 @@ from recoup.features.plan import (
     SLIDING_PEAKS,
     STATE,
     TILE,
-    CHAINING,
     WINDOWS,
     Plan,
 )
-from recoup.features.pointers import Words, as_reals, as_words, compiled
+from recoup.features.pointers import Array, Words, as_reals, as_words, compiled
 
 VERSION: Final = 1
 SHARDS: Final = 64
@@ -105,13 +105,13 @@ class _Part(msgspec.Struct, frozen=True, array_like=True):
     groups: tuple[_Keys, ...]
 
 
-def dump(memory: Words, plan: Plan, identity: Identity) -> bytes:
+def dump(memory: Array, plan: Plan, identity: Identity) -> bytes:
     """Write every key."""
     return _encode(memory, plan, identity, 0, since=0, shard=-1)
 
 
 def changes(
-    memory: Words, plan: Plan, identity: Identity, done: Progress
+    memory: Array, plan: Plan, identity: Identity, done: Progress
 ) -> tuple[Changes, Progress]:
     """Write the keys touched since the last call, and one shard."""
     call, epoch = done.calls + 1, int(memory[EPOCH])
@@ -126,8 +126,8 @@ def changes(
 
 
 def load(
-    memory: Words, plan: Plan, identity: Identity, parts: Mapping[str, bytes]
-) -> tuple[Words, Progress]:
+    memory: Array, plan: Plan, identity: Identity, parts: Mapping[str, bytes]
+) -> tuple[Array, Progress]:
     """Fill an empty memory from parts; give it, enlarged, and the calls that are behind them."""
     read = {name: _decode(state, identity) for name, state in parts.items()}
     shards = np.full(SHARDS, -1, np.int64)
@@ -137,9 +137,9 @@ def load(
     in_order = sorted(read.items(), key=lambda item: (item[1].call, item[0]))
     for name, part in in_order:
         memory[WATERMARK] = max(int(memory[WATERMARK]), part.watermark)
-        newer = np.full(SHARDS, -1, np.int64) if name.startswith("shard-") else shards
+        known = (shards >= part.call).astype(np.int64) * (not name.startswith("shard-"))
         for number, keys in enumerate(part.groups):
-            _load_group(memory, plan, number, keys, newer, part.call)
+            _load_group(memory, plan, number, keys, known)
     calls = max((part.call for part in read.values()), default=0)
     epoch = int(memory[EPOCH])
     memory[EPOCH] = epoch + 1
@@ -151,7 +151,7 @@ def _delta(call: int) -> str:
 
 
 def _encode(
-    memory: Words, plan: Plan, identity: Identity, call: int, *, since: int, shard: int
+    memory: Array, plan: Plan, identity: Identity, call: int, *, since: int, shard: int
 ) -> bytes:
     groups = tuple(
         _dump_group(memory, plan, number, since, shard) for number in range(len(plan.groups))
@@ -174,7 +174,7 @@ def _decode(state: bytes, identity: Identity) -> _Part:
     return part
 
 
-def _dump_group(memory: Words, plan: Plan, number: int, since: int, shard: int) -> _Keys:
+def _dump_group(memory: Array, plan: Plan, number: int, since: int, shard: int) -> _Keys:
     g, group = int(plan.table[PLAN_OFFSETS + number]), GROUPS_AT + GROUP_WORDS * number
     keys = np.empty(int(memory[group + USED]), np.int64)
     found = _list_keys(memory, plan.table, g, group, since, shard, keys)
@@ -186,9 +186,7 @@ def _dump_group(memory: Words, plan: Plan, number: int, since: int, shard: int) 
     return _Keys(keys.tobytes(), counts.tobytes(), words.tobytes())
 
 
-def _load_group(
-    memory: Words, plan: Plan, number: int, saved: _Keys, newer: Words, call: int
-) -> None:
+def _load_group(memory: Array, plan: Plan, number: int, saved: _Keys, known: Array) -> None:
     g, group = int(plan.table[PLAN_OFFSETS + number]), GROUPS_AT + GROUP_WORDS * number
     keys, counts = np.frombuffer(saved.keys, np.int64), np.frombuffer(saved.counts, np.int64)
     words = np.frombuffer(saved.words, np.int64)
@@ -203,7 +201,7 @@ def _load_group(
         memory[SIZE] = needed
     if mask > memory[group + MASK]:
         assert rebuild(memory, group, mask, -(1 << 62))  # noqa: S101
-    _read(memory, plan.table, g, group, keys, counts, words, newer, call)
+    _read(memory, plan.table, g, group, keys, counts, words, known)
 
 
 def _classes(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -217,7 +215,7 @@ def _shard(key: int) -> int:
 
 @compiled
 def _list_keys(
-    state: Words, table: Words, g: int, group: int, since: int, shard: int, keys: Words
+    state: Array, table: Array, g: int, group: int, since: int, shard: int, keys: Array
 ) -> int:
     """List the keys touched since an epoch, of one shard or of all; trim each by the watermark."""
     memory, plan = as_words(state), as_words(table)
@@ -238,7 +236,7 @@ def _list_keys(
 
 
 @compiled
-def _measure(state: Words, table: Words, g: int, group: int, keys: Words, counts: Words) -> int:
+def _measure(state: Array, table: Array, g: int, group: int, keys: Array, counts: Array) -> int:
     memory, plan = as_words(state), as_words(table)
     size = 0
     for place in range(len(keys)):
@@ -248,7 +246,7 @@ def _measure(state: Words, table: Words, g: int, group: int, keys: Words, counts
 
 
 @compiled
-def _write(state: Words, table: Words, g: int, group: int, keys: Words, words: Words) -> None:
+def _write(state: Array, table: Array, g: int, group: int, keys: Array, words: Array) -> None:
     """Write each key's record 0 whole and in its canonical form, and its events."""
     memory, plan = as_words(state), as_words(table)
     record, saved = plan[g + RECORD], plan[g + SAVED]
@@ -291,24 +289,23 @@ def _canonical(plan: Words, g: int, words: Words, base: int) -> None:
 
 @compiled
 def _read(
-    whole: Words,
-    table: Words,
+    whole: Array,
+    table: Array,
     g: int,
     group: int,
-    keys: Words,
-    counts: Words,
-    words: Words,
-    newer: Words,
-    call: int,
+    keys: Array,
+    counts: Array,
+    words: Array,
+    known: Array,
 ) -> None:
-    """Put keys in, each in place of what is known of it, except where its shard is newer."""
+    """Put keys in, each in place of what is there, except where its shard is of later."""
     fold = as_words(whole), as_reals(whole), as_words(table), as_reals(table)
     memory, plan = as_words(whole), as_words(table)
     record, saved = plan[g + RECORD], plan[g + SAVED]
     at = 0
     for place in range(len(keys)):
         size = record + (counts[place] - 1) * saved
-        if newer[_shard(keys[place])] >= call:
+        if known[_shard(keys[place])] != 0:
             at += size
             continue
         entry = enter(memory, group, keys[place])

@@ -43,7 +43,16 @@ def standard_features() -> FeatureSet:
     return FeatureSet(
         "standard",
         1,
-        (*_session(), *_pace(), *_interest(), *_money(), *_trouble(), *_past(), *_entities()),
+        (
+            *_session(),
+            *_pace(),
+            *_interest(),
+            *_money(),
+            *_trouble(),
+            *_past(),
+            *_towards_purchase(),
+            *_entities(),
+        ),
     )
 
 
@@ -169,25 +178,42 @@ def _past() -> tuple[Feature, ...]:
     )
 
 
+def _towards_purchase() -> tuple[Feature, ...]:
+    """Declare what purchase intent gains most from: the cart, looked at and filled."""
+    return (
+        time_since("since_cart_view_s", events=("view_cart",), by="session"),
+        time_since("since_promotion_s", events=("select_promotion",), by="session"),
+        time_since("since_page_view_s", events=("page_view",), by="session"),
+        count("session_logins", events=("login",), by="session"),
+        time_since("since_login_s", events=("login",), by="session"),
+        sum_("session_added_price", "price", events=ADD, by="session"),
+        sum_("session_removed_price", "price", events=REMOVE, by="session"),
+        sum_("session_added_quantity", "quantity", events=ADD, by="session"),
+        mean("session_any_price_mean", "price", by="session"),
+        count("visitor_checkouts", events=("begin_checkout",)),
+        count("visitor_cart_views", events=("view_cart",)),
+    )
+
+
 def _entities() -> tuple[Feature, ...]:
-    tiled = {"window": "24h", "tile": "1h"}
-    views = count("item_views_24h_tile_1h", events=VIEW, by="item", **tiled)
-    adds = count("item_adds_24h_tile_1h", events=ADD, by="item", **tiled)
-    bought = count("item_purchases_24h_tile_1h", events=BUY, by="item", **tiled)
-    searched = count("query_searches_24h_tile_1h", events=SEARCH, by="query", **tiled)
+    views = _popularity("item_views", VIEW, "item")
+    adds = _popularity("item_adds", ADD, "item")
+    bought = _popularity("item_purchases", BUY, "item")
+    searched = _popularity("query_searches", SEARCH, "query")
+    selected = _popularity("query_selects", ("select_item",), "query")
     return (
         views,
         adds,
         ratio("item_add_rate_24h_tile_1h", adds, views),
         ratio("item_purchase_rate_24h_tile_1h", bought, views),
         searched,
-        ratio(
-            "query_select_rate_24h_tile_1h",
-            count("", events=("select_item",), by="query", **tiled),
-            searched,
-        ),
-        count("page_events_24h_tile_1h", by="page", **tiled),
+        ratio("query_select_rate_24h_tile_1h", selected, searched),
+        _popularity("page_events", (), "page"),
     )
+
+
+def _popularity(kind: str, names: tuple[str, ...], by: str) -> Feature:
+    return count(f"{kind}_24h_tile_1h", events=names, by=by, window="24h", tile="1h")
 
 
 WINDOWS = ("5m", "30m", "24h")
