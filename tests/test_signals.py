@@ -109,9 +109,10 @@ EVENTS = st.sampled_from(
 def test_batches_of_any_size_and_a_restore_change_nothing(
     names: list[str], sessions: list[int], size: int
 ) -> None:
-    batch = batch_of(
-        *({"event": name, "element": "e", "query": str(n)} for n, name in enumerate(names))
-    )
+    rows: list[dict[str, object]] = [
+        {"event": name, "element": "e", "query": str(n)} for n, name in enumerate(names)
+    ]
+    batch = batch_of(*rows)
     keys = np.array(sessions[: len(batch)], np.int64)
     whole = SignalDetector().step(batch, keys)
     detector, signals, stages = SignalDetector(), [], []

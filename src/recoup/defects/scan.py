@@ -1,10 +1,10 @@
 """Find when a slice's shoppers went on less than expected: a Bayesian scan over all intervals.
 
-Within a slice each shopper at risk goes on with probability ``level * p``; during a defect with
-``ratio * p``, a smaller one. The level is unknown, about 1. Against "no defect" stands
-"a defect in some interval of hours", averaged over levels, ratios and all intervals, so that the
-number of places searched is paid for (Bayes factor). Bernoulli likelihoods are summed by hour and
-divided by an overdispersion, so that shops noisier than coin flips do not raise alarms.
+Within a slice each shopper at risk goes on with odds of ``level`` times those expected; during a
+defect with odds of ``ratio`` times those, fewer. The level is unknown, about 1. Against "no
+defect" stands "a defect in some interval of hours", averaged over levels, ratios and all intervals,
+so that the number of places searched is paid for (Bayes factor). Bernoulli likelihoods are summed
+by hour and divided by an overdispersion, so that shops noisier than coin flips raise no alarms.
 """
 
 from typing import Final, NamedTuple
@@ -13,14 +13,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-GRID: Final = np.array([0.03, 0.15, 0.3, 0.45, 0.6, 0.75, 0.87, 1.0, 1.2, 1.5, 2.0])
-"""Multiples of the slice's mean rate that are considered."""
-FIRST_LEVEL: Final = 6
+GRID: Final = np.array([0.002, 0.01, 0.03, 0.08, 0.18, 0.35, 0.55, 0.75, 0.87, 1.0, 1.2, 1.5, 2.0])
+"""Multiples of the expected odds that are considered."""
+FIRST_LEVEL: Final = 8
 LEVEL_PRIOR: Final = np.log(np.array([0.12, 0.5, 0.22, 0.12, 0.04]))
 """Log prior of the level outside a defect, over ``GRID[FIRST_LEVEL:]``."""
 LEAST_LOSS: Final = 0.2
 """A defect takes at least this share of those who would have gone on."""
-_MOST: Final = 0.995
 _HUGE: Final = 1e200
 
 
@@ -64,29 +63,36 @@ def scan(
     (40, 60, True)
     """
     logs, at = _hourly(hours, expected, went_on, overdispersion)
+    reach = _reach(expected)
     levels = GRID.shape[0] - FIRST_LEVEL
     nothing, something, best = -np.inf, -np.inf, -np.inf
     found = Found(0.0, 1.0, 1.0, 0, 0)
-    choices = 0
-    for level in range(levels):
-        for ratio in range(FIRST_LEVEL + level):
-            choices += GRID[ratio] <= (1.0 - LEAST_LOSS) * GRID[FIRST_LEVEL + level] + 1e-9
     for level in range(levels):
         own = logs[FIRST_LEVEL + level]
         whole = LEVEL_PRIOR[level] + own.sum()
         nothing = np.logaddexp(nothing, whole)
         for ratio in range(FIRST_LEVEL + level):
-            if GRID[ratio] > (1.0 - LEAST_LOSS) * GRID[FIRST_LEVEL + level] + 1e-9:
+            if reach[ratio] > (1.0 - LEAST_LOSS) * reach[FIRST_LEVEL + level] + 1e-9:
                 continue
             weight, top, start, stop = _intervals(logs[ratio] - own)
-            joint = whole - np.log(choices / levels)
+            joint = whole - np.log(FIRST_LEVEL + level)
             something = np.logaddexp(something, joint + weight)
             if joint + top > best:
                 best = joint + top
-                found = Found(
-                    0.0, GRID[FIRST_LEVEL + level], GRID[ratio], at[start], at[stop - 1] + 1
-                )
+                multiple = (GRID[FIRST_LEVEL + level], GRID[ratio])
+                found = Found(0.0, multiple[0], multiple[1], at[start], at[stop - 1] + 1)
     return Found(something - nothing, found.level, found.ratio, found.start, found.stop)
+
+
+@njit(cache=True, nogil=True)
+def _reach(expected: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give how many would go on at each multiple of the odds."""
+    reach = np.zeros(GRID.shape[0])
+    for index in range(GRID.shape[0]):
+        for row in range(expected.shape[0]):
+            odds = GRID[index] * expected[row] / (1.0 - expected[row])
+            reach[index] += odds / (1.0 + odds)
+    return reach
 
 
 @njit(cache=True, nogil=True)
@@ -105,8 +111,8 @@ def _hourly(
             used += 1
             at[used] = hours[row]
         for index in range(GRID.shape[0]):
-            chance = min(GRID[index] * expected[row], _MOST)
-            gain = np.log(chance) if went_on[row] else np.log1p(-chance)
+            odds = GRID[index] * expected[row] / (1.0 - expected[row])
+            gain = (np.log(odds) if went_on[row] else 0.0) - np.log1p(odds)
             logs[index, used] += gain / overdispersion
     return logs[:, : used + 1], at[: used + 1]
 

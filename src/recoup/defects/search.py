@@ -12,8 +12,10 @@ from recoup.defects.scan import Found, scan
 from recoup.defects.slices import Slice
 from recoup.defects.tables import TOUCHED
 
-PATH_NOISE: Final = 1.6
+PATH_NOISE: Final = 2.5
 """Who meets a page, item or query changes with the shop's flow of pages: allowed as more noise."""
+ALIAS: Final = 0.02
+"""Slices that differ in at most this share of their rows are one and the same."""
 _SHRINK: Final = 2.0
 _NOTHING: Final = Found(0.0, 1.0, 1.0, 0, 0)
 
@@ -77,23 +79,38 @@ class Search:
 
     def chance(self, each: Candidate, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Give what was expected of a candidate's rows without the change. Shape (m,)."""
-        return np.minimum(scaled(self.expected[rows], each.own) * each.found.level, 1.0)
+        return scaled(self.expected[rows], each.own * each.found.level)
 
     def explain_away(self, each: Candidate) -> None:
         """Take what was found into what is expected, and scan again whatever shares its rows."""
-        self.lower(self.inside(each), min(each.found.ratio / each.found.level, 1.0))
+        rows, found = self.inside(each), each.found
+        self.expect(rows, scaled(self.expected[rows], found.ratio / found.level))
         each.found = _NOTHING
 
-    def lower(self, rows: NDArray[np.int64], factor: float) -> None:
-        """Expect less of rows, and scan again whatever shares them."""
-        if not len(rows):
-            return
-        self.expected[rows] *= factor
+    def expect(self, rows: NDArray[np.int64], expected: NDArray[np.float64]) -> None:
+        """Expect something else of rows, and scan again whatever shares them."""
+        self.expected[rows] = limited(expected)
         touched = np.zeros(len(self.expected), np.bool_)
         touched[rows] = True
         for other in self.candidates:
             if touched[other.slice.rows].any():
                 self._scan(other)
+
+    def with_aliases(self, each: Candidate) -> dict[str, str]:
+        """Give a slice's entity with those of slices of the same rows, its aliases."""
+        merged = dict(each.slice.entity)
+        if not merged:
+            return merged
+        rows = self.inside(each)
+        for other in self.candidates:
+            close = abs(len(other.slice.rows) - len(each.slice.rows)) <= ALIAS * len(rows)
+            if close and other.slice.entity and not other.is_path():
+                hours = other.slice.at // HOUR_US - self.start
+                inside = (hours >= each.found.start) & (hours < each.found.stop)
+                same = np.intersect1d(rows, other.slice.rows[inside])
+                if len(same) >= (1 - ALIAS) * max(len(rows), int(inside.sum())):
+                    merged = {**other.slice.entity, **merged}
+        return merged
 
     def _scan(self, each: Candidate) -> None:
         rows = each.slice.rows
@@ -102,6 +119,11 @@ class Search:
         each.own = own_level(went_on, expected) if self._recentre else 1.0
         noise = self.noise * (PATH_NOISE if self._recentre and each.is_path() else 1.0)
         each.found = scan(hours, scaled(expected, each.own), went_on, noise)
+
+
+def limited(chance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keep probabilities away from 0 and 1."""
+    return np.clip(chance, 1e-4, 0.995)
 
 
 def own_level(went_on: NDArray[np.bool_], expected: NDArray[np.float64]) -> float:

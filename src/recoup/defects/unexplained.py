@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from recoup.decisions import Defect
 from recoup.defects.catalogue import UNEXPLAINED_DROP
 from recoup.defects.risks import HOUR_US, PURCHASE, Step, steps_of
-from recoup.defects.search import Candidate, Search
+from recoup.defects.search import Candidate, Search, scaled
 from recoup.defects.severity import lost_share
 from recoup.defects.slices import slices_of
-from recoup.defects.tables import LEVELS
+from recoup.defects.tables import LEVELS, TOUCHED
 from recoup.defects.told import Log, Loss, labelled, tell, words
 
 EXPECTED_DEFECTS: Final = 0.3
@@ -23,6 +23,8 @@ LOSS_ODDS: Final = 3.0
 """Prior odds that fewer steps mean fewer shoppers, not events lost or a changed flow of pages."""
 LEAST_CONFIDENCE: Final = 0.2
 MOST: Final = 12
+REPEATED: Final = 0.4
+"""A loss of which less than this is new has been told already."""
 _SHRINK: Final = 5.0
 
 
@@ -46,15 +48,24 @@ def unexplained(
     steps = [_unspoiled(step, spoiled) for step in steps_of(sessions)]
     places = [_place(step, sessions, touches, log) for step in steps if len(step.at)]
     prior = np.log(EXPECTED_DEFECTS / max(sum(len(each.search.candidates) for each in places), 1))
+    told: set[int] = set()
     for _ in range(MOST):
         place, best = _surest(places)
         if best is None or best.found.log_factor + prior < np.log(LEAST_CONFIDENCE):
             return
         real = 1.0 / (1.0 + np.exp(-(best.found.log_factor + prior)))
-        told = _judge(place.step, place.search, best, real, log)
+        lost = set(_lost_sessions(place, best).tolist())
+        fresh = len(lost - told) > REPEATED * len(lost)
+        defect = _judge(place.step, place.search, best, real, log) if fresh else None
         _explain_away(places, place, best)
-        if told is not None:
-            yield told
+        if defect is not None:
+            told |= lost
+            yield defect
+
+
+def _lost_sessions(place: _Place, each: Candidate) -> NDArray[np.int64]:
+    inside = place.search.inside(each)
+    return place.step.session[inside[~place.step.went_on[inside]]]
 
 
 def _place(step: Step, sessions: pl.DataFrame, touches: pl.DataFrame, log: Log) -> _Place:
@@ -74,13 +85,13 @@ def _surest(places: list[_Place]) -> tuple[_Place, Candidate | None]:
 def _explain_away(places: list[_Place], told: _Place, best: Candidate) -> None:
     """Expect less of the same sessions also in the steps that overlap the one that was told."""
     sessions = told.step.session[told.search.inside(best)]
-    factor = min(best.found.ratio / best.found.level, 1.0)
+    kept = best.found.ratio / best.found.level
     told.search.explain_away(best)
     for other in places:
         overlaps = other.step.level < told.step.onward and told.step.level < other.step.onward
-        if other is not told and overlaps:
-            rows = np.flatnonzero(np.isin(other.step.session, sessions))
-            other.search.lower(rows, factor)
+        rows = np.flatnonzero(np.isin(other.step.session, sessions))
+        if other is not told and overlaps and len(rows):
+            other.search.expect(rows, scaled(other.search.expected[rows], kept))
 
 
 def _unspoiled(step: Step, spoiled: NDArray[np.int64]) -> Step:
@@ -101,9 +112,10 @@ def _judge(step: Step, search: Search, best: Candidate, real: float, log: Log) -
     kept = max(1.0 - share.value, 0.02)
     lost_not_moved = _orders_too(step, float(bought.sum()), orders, kept)
     confidence = real * _still_a_loss(went_on, chance, search.noise) * lost_not_moved
+    confidence *= _missing_among_all(search, best, float(chance.sum() - went_on.sum()))
     if confidence < LEAST_CONFIDENCE:
         return None
-    entity = best.slice.entity or {"step": LEVELS[step.onward]}
+    entity = search.with_aliases(best) or {"step": LEVELS[step.onward]}
     evidence = (
         f"Of {len(inside)} sessions with {words(labelled(entity))} that came to "
         f"{LEVELS[step.level]}, {went_on.sum()} went on to {LEVELS[step.onward]} where "
@@ -152,6 +164,27 @@ def _still_a_loss(went_on: NDArray[np.bool_], chance: NDArray[np.float64], noise
     gains = seen * np.log(ratios) + (1.0 - ratios) * expected
     factor = np.exp(np.clip(gains / noise, -300, 300)).mean()
     return float(factor / (factor + 1.0))
+
+
+def _missing_among_all(search: Search, each: Candidate, lost: float) -> float:
+    """Give P(those lost on a path are missing in all), and did not only take another path.
+
+    Whoever meets a page is not whoever came: a new flow sends others there. If shoppers are lost,
+    as many must be missing among all who came in the interval; the odds start even.
+    """
+    if not each.is_path():
+        return 1.0
+    who = {key: value for key, value in each.slice.entity.items() if key not in TOUCHED}
+    whole = [other for other in search.candidates if other.slice.entity == who]
+    if not whole:
+        return 0.5
+    hours = whole[0].slice.at // HOUR_US - search.start
+    rows = whole[0].slice.rows[(hours >= each.found.start) & (hours < each.found.stop)]
+    chance = search.expected[rows]
+    missing = float(chance.sum() - search.went_on[rows].sum())
+    spread = max(float((chance * (1 - chance)).sum()) * search.noise, 1.0)
+    gain = (lost * missing - lost * lost / 2) / spread
+    return float(1.0 / (1.0 + np.exp(-np.clip(gain, -300, 300))))
 
 
 def expected_orders(step: Step, each: Candidate, inside: NDArray[np.int64]) -> float:

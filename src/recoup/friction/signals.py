@@ -78,7 +78,7 @@ SIGNALS: Final = (
     Signal("K3", "the same field refused again", ("element", "attempt"), "checkout", "element"),
     Signal("K4", "cannot be delivered", ("results", "error_code"), "shipping", "region"),
     Signal("K5", "payment declined", ("error_code",), "payment", "payment_method"),
-    Signal("K8", "checkout error or time-out", ("error_code", "latency_ms"), "checkout", "page"),
+    Signal("K8", "checkout error or time-out", ("error_code", "latency_ms"), "checkout"),
     Signal("K11", "delivery promise got worse", ("promise_days",), "checkout", "item"),
 )
 """What :func:`detect_signals` looks for, one column each: append, never reorder."""

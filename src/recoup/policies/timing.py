@@ -104,6 +104,7 @@ class ExpectedNetValue:
         self._freeze()
         self._sessions = Memory(SESSION_WIDTH)
         self._visitors = Memory(VISITOR_WIDTH)
+        self._stores: Stores | None = None
 
     def adopt(self, beliefs: Beliefs) -> None:
         """Take up what was learned; from the next batch on."""
@@ -163,18 +164,32 @@ class ExpectedNetValue:
             Intent, and the share of buyers that the reason takes: float64 (n, 2).
         """
         count = len(numbers)
-        self._sessions.reserve(count, _IDLE_US, self.settings.max_sessions)
-        self._visitors.reserve(count, _IDLE_US, self.settings.max_sessions)
-        sessions, visitors = self._sessions, self._visitors
-        stores = Stores(
-            sessions.keys, sessions.rows, sessions.used,
-            visitors.keys, visitors.rows, visitors.used,
-        )  # fmt: skip
         whole, codes = np.zeros((count, 6), np.int64), np.zeros((count, OPTIONS), np.int64)
-        odds, values = np.empty((count, OPTIONS)), np.empty((count, OPTIONS))
-        outputs = Outputs(whole, codes, odds, values)
-        made = decide_events(self._tables, self._constants, stores, numbers, reals, outputs)
-        return Drawn(whole[:made], codes[:made], odds[:made], values[:made])
+        outputs = Outputs(whole, codes, np.zeros((count, OPTIONS)), np.zeros((count, OPTIONS)))
+        made = self.decide_into(numbers, reals, outputs)
+        odds, values = outputs.odds[:made], outputs.values[:made]
+        return Drawn(whole[:made], codes[:made], odds, values)
+
+    def decide_into(
+        self, numbers: NDArray[np.int64], reals: NDArray[np.float64], outputs: Outputs
+    ) -> int:
+        """Decide as :meth:`decide` does, into given tables, and give the number of decisions."""
+        count = len(numbers)
+        sessions, visitors, most = self._sessions, self._visitors, self.settings.max_sessions
+        if 2 * (sessions.used.item() + count) > len(sessions.keys):
+            sessions.reserve(count, _IDLE_US, most)
+            self._stores = None
+        if 2 * (visitors.used.item() + count) > len(visitors.keys):
+            visitors.reserve(count, _IDLE_US, most)
+            self._stores = None
+        if self._stores is None:
+            self._stores = Stores(
+                sessions.keys, sessions.rows, sessions.used,
+                visitors.keys, visitors.rows, visitors.used,
+            )  # fmt: skip
+        return int(
+            decide_events(self._tables, self._constants, self._stores, numbers, reals, outputs)
+        )
 
     def _frame(self, moment: Moment, drawn: Drawn, keys: NDArray[np.generic]) -> pl.DataFrame:
         rows, count, chosen, key, group, reason = drawn.whole.T
@@ -227,6 +242,7 @@ class ExpectedNetValue:
         self.watched = watched
         self._sessions.load(sessions)
         self._visitors.load(visitors)
+        self._stores = None
 
 
 def _ragged(table: NDArray[np.generic], count: NDArray[np.int64]) -> pl.Series:
