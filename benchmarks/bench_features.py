@@ -1,0 +1,275 @@
+"""Features against dicts and deques, Polars and River: ``bench_features.py [EVENTS]``.
+
+One core, CPU time, one row per event, in one run. Outputs are asserted equal before timing, where
+the peer can express them: River has no distinct count by time, and its float sums drift.
+"""
+
+import os
+import sys
+
+os.environ["POLARS_MAX_THREADS"] = "1"
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from feature_peers import DictDeque, RiverRolling, frame, polars_12, polars_40, tuples
+from feature_workload import Columns, cut, delay, workload
+from harness import RUNS, compare_rates, cpu_seconds, report
+from recoup.features import FeatureSet, FeatureStore
+from recoup.features.standard import benchmark_12, benchmark_40, standard_features
+
+BATCH = 4096
+EVENTS = int(sys.argv[1]) if len(sys.argv) > 1 else 500_000
+RIVER_SHARE = 50
+PYTHON_SHARE = 5
+
+
+def main() -> None:
+    """Run all of them."""
+    columns = workload(EVENTS)
+    check_outputs(workload(60_000))
+    compare_12(columns)
+    compare_40(columns)
+    single(columns)
+    late(columns)
+    standard(columns)
+    warm_start()
+    snapshots(EVENTS)
+
+
+def streaming(features: FeatureSet, columns: Columns) -> Callable[[], object]:
+    """Give the work of folding the columns in calls of :data:`BATCH`, with a new store."""
+    batches = cut(columns, BATCH)
+
+    def work() -> None:
+        store = FeatureStore(features)
+        for batch in batches:
+            store.step(batch)
+
+    return work
+
+
+def backfilling(features: FeatureSet, columns: Columns) -> Callable[[], object]:
+    """Give the work of computing the served rows of a whole log."""
+    store = FeatureStore(features)
+    return lambda: store.rows_of_log(columns)
+
+
+def check_outputs(columns: Columns) -> None:
+    """Assert that peers and both of our ways give equal rows; warm the kernels up."""
+    for features, peer in ((benchmark_12(), polars_12), (benchmark_40(), polars_40)):
+        store = FeatureStore(features)
+        rows = np.concatenate([store.step(batch).values for batch in cut(columns, BATCH)])
+        np.testing.assert_array_equal(store.rows_of_log(columns).values, rows)
+        theirs = peer(frame(columns)).cast(float).fill_null(np.nan).to_numpy()
+        np.testing.assert_allclose(rows, theirs, rtol=1e-12)
+        if features.name == "benchmark_12":
+            by_hand = np.array(DictDeque().fold(tuples(columns)), float)
+            np.testing.assert_array_equal(rows, by_hand)
+            some = {name: column[:3000] for name, column in columns.items()}
+            river = np.array(RiverRolling().fold(tuples(some)), float)
+            shared = [c for c in range(12) if c != 10]
+            check_river(rows[:3000][:, shared], river)
+
+
+def check_river(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """River has 0 where no value was seen, and sums of floats."""
+    np.testing.assert_allclose(np.nan_to_num(ours), np.nan_to_num(theirs), rtol=1e-6, atol=1e-6)
+
+
+def compare_12(columns: Columns) -> None:
+    """Compare the small set with all peers."""
+    features, data = benchmark_12(), frame(columns)
+    events = tuples({name: column[: EVENTS // PYTHON_SHARE] for name, column in columns.items()})
+    few = events[: EVENTS // RIVER_SHARE]
+    peers: list[tuple[str, Callable[[], object], int]] = [
+        ("dict+deque", lambda: DictDeque().fold(events), len(events)),
+        ("polars rolling", lambda: polars_12(data), EVENTS),
+        ("river rolling", lambda: RiverRolling().fold(few), len(few)),
+    ]
+    ways = {
+        "features_12_streaming": streaming(features, columns),
+        "features_12_backfill": backfilling(features, columns),
+    }
+    for name, ours in ways.items():
+        for peer_name, peer, count in peers[: 3 if name.endswith("streaming") else 2]:
+            compare_rates(
+                name, ours, peer, count=EVENTS, peer_count=count, peer_name=peer_name, runs=3
+            )
+
+
+def compare_40(columns: Columns) -> None:
+    """Compare the large set with Polars."""
+    features = benchmark_40()
+    count = EVENTS // 2
+    data = frame({name: column[:count] for name, column in columns.items()})
+    for name, ours in (
+        ("features_40_streaming", streaming(features, columns)),
+        ("features_40_backfill", backfilling(features, columns)),
+    ):
+        compare_rates(
+            name,
+            ours,
+            lambda: polars_40(data),
+            count=EVENTS,
+            peer_count=count,
+            peer_name="polars rolling",
+            runs=3,
+        )
+
+
+def single(columns: Columns) -> None:
+    """Time one event a call, its row included, against the same in pure Python."""
+    some = {name: column[:100_000] for name, column in columns.items()}
+    half = 50_000
+    peer = DictDeque()
+    events = tuples(some)
+    for event in events[:half]:
+        peer.fold_one(*event)
+    theirs = _per_call(lambda event: peer.fold_one(*event), events[half:])
+    for features in (benchmark_12(), benchmark_40(), standard_sized()):
+        store = FeatureStore(features)
+        values = list(zip(*(some[name].tolist() for name in store.columns), strict=True))
+        for value in values[:half]:
+            store.observe(*value)
+        observe = store.observe
+        ours = _per_call(lambda value, observe=observe: observe(*value), values[half:])
+        report(
+            "features_single",
+            ours=statistics.median(ours),
+            peer=statistics.median(theirs),
+            peer_name="dict+deque (12)",
+            ratio=statistics.median(theirs) / statistics.median(ours),
+            unit="us/call, timer and lambda included",
+            runs=1,
+            features=len(features.names),
+            p99=float(np.percentile(ours, 99)),
+        )
+
+
+def standard_sized() -> FeatureSet:
+    """Give the part of the standard set that the workload's columns carry."""
+    carried = workload(10)
+    kept = tuple(
+        feature
+        for feature in standard_features().features
+        if set(FeatureStore(FeatureSet("x", 1, (feature,))).columns) <= set(carried)
+    )
+    return FeatureSet("standard_carried", 1, kept)
+
+
+def _per_call(work: Callable[[tuple[float, ...]], object], events: list) -> list[float]:
+    times = []
+    for event in events:
+        start = time.perf_counter_ns()
+        work(event)
+        times.append((time.perf_counter_ns() - start) / 1000)
+    return times
+
+
+def late(columns: Columns) -> None:
+    """Time late events against none."""
+    features = benchmark_12()
+    ours = streaming(features, columns)
+    for share in (0.01, 0.1):
+        delayed = streaming(features, delay(columns, share))
+        times = [(cpu_seconds(delayed), cpu_seconds(ours)) for _ in range(RUNS)]
+        slower = statistics.median(a / b for a, b in times)
+        report(
+            "features_late",
+            ours=EVENTS / statistics.median(a for a, _ in times),
+            peer=EVENTS / statistics.median(b for _, b in times),
+            peer_name="ours without late events",
+            ratio=1 / slower,
+            unit="events/cpu_s",
+            late_share=share,
+            costs_more=slower - 1,
+        )
+
+
+def standard(columns: Columns) -> None:
+    """Report the part of the standard set that the columns carry, which has no peer."""
+    features = standard_sized()
+    seconds = statistics.median(cpu_seconds(streaming(features, columns)) for _ in range(3))
+    report(
+        "features_standard_streaming",
+        ours=EVENTS / seconds,
+        peer=None,
+        peer_name="none",
+        ratio=None,
+        unit="events/cpu_s",
+        runs=3,
+        features=len(features.names),
+    )
+
+
+def warm_start() -> None:
+    """Time a process that starts with compiled kernels, folds and ends."""
+    code = (
+        "import numpy as np; from recoup.features import FeatureStore, standard_features as s;"
+        "f = FeatureStore(s()); f.step({c: np.ones(9, np.int64) for c in f.columns});"
+        "f.observe(*([2] * len(f.columns)))"
+    )
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+        times.append(time.perf_counter() - start)
+    report(
+        "features_warm_start",
+        ours=statistics.median(times[1:]),
+        peer=None,
+        peer_name="none",
+        ratio=None,
+        unit="s, whole process",
+        runs=3,
+    )
+
+
+def snapshots(visitors: int) -> None:
+    """Report the whole and the incremental snapshot, and restoring, of many visitors."""
+    features = benchmark_12()
+    store = FeatureStore(features)
+    columns = workload(4 * visitors)
+    rng = np.random.default_rng(3)
+    columns["visitor"] = rng.permutation(4 * visitors) % visitors + 1
+    for batch in cut(columns, BATCH):
+        store.step(batch)
+    parts: dict[str, bytes] = {}
+    start = time.process_time()
+    parts |= store.changes().saved
+    first = time.process_time() - start
+    more = {name: column[:BATCH] for name, column in workload(4 * visitors, seed=8).items()}
+    more["ts"] = more["ts"] - more["ts"][0] + columns["ts"][-1]
+    store.step(more)
+    start = time.process_time()
+    changes = store.changes().saved
+    again = time.process_time() - start
+    parts |= changes
+    other = FeatureStore(features)
+    start = time.process_time()
+    other.restore_parts(parts)
+    restoring = time.process_time() - start
+    assert other.keys == store.keys
+    report(
+        "features_snapshot",
+        ours=again,
+        peer=first,
+        peer_name="ours, whole",
+        ratio=first / again,
+        unit="cpu_s",
+        runs=1,
+        visitors=visitors,
+        incremental_mb=sum(map(len, changes.values())) / 1e6,
+        whole_mb=sum(map(len, parts.values())) / 1e6,
+        restore_s=restoring,
+        state_mb=store.used_bytes / 1e6,
+    )
+
+
+if __name__ == "__main__":
+    main()
