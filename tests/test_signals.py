@@ -115,10 +115,11 @@ def test_batches_of_any_size_and_a_restore_change_nothing(
     batch = batch_of(*rows)
     keys = np.array(sessions[: len(batch)], np.int64)
     whole = SignalDetector().step(batch, keys)
-    detector, signals, stages = SignalDetector(), [], []
+    detector = SignalDetector()
+    signals, stages = [], []
     for start in range(0, len(batch), size):
-        rows = np.arange(start, min(start + size, len(batch)))
-        part = detector.step(take(batch, rows), keys[rows])
+        picked = np.arange(start, min(start + size, len(batch)))
+        part = detector.step(take(batch, picked), keys[picked])
         signals.append(part.signals)
         stages.append(part.stage)
         state = detector.snapshot()

@@ -1,0 +1,187 @@
+"""One event to one logged decision: features, intent, decision with propensity, group commit.
+
+Ours: feature store, compiled trees (300 x 31 leaves), expected net value, decision log on SQLite
+while its writer runs. Peer: dict-and-deque features, LightGBM's own single-row prediction, LinUCB
+in plain numpy, appended to a list. Both decide at every event.
+"""
+
+import collections
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import report
+from recoup.events import CODE, encode
+from recoup.features import FeatureStore, standard_features
+from recoup.models import TreeEnsemble
+from recoup.policies import ExpectedNetValue, Settings, SingleDecider
+from recoup.policies.version import REASONS
+from recoup.stores import DecisionLog, SqliteJournal
+from recoup.testing import random_batch
+
+EVENTS = 20_000
+WARM = 2_000
+K5 = REASONS.index("K5")
+
+
+def booster_of(width: int) -> lgb.Booster:
+    """Train 300 trees of 31 leaves on noise with some order in it."""
+    rng = np.random.default_rng(7)
+    rows = rng.normal(size=(20_000, width))
+    label = rows[:, 0] + rows[:, 1] * rows[:, 2] + rng.normal(size=len(rows)) > 1
+    settings = {"objective": "binary", "num_leaves": 31, "verbose": -1, "num_threads": 1, "seed": 7}
+    return lgb.train(settings, lgb.Dataset(rows, label), 300)
+
+
+class Ours:
+    """The product's own path."""
+
+    def __init__(self, log: DecisionLog, booster: lgb.Booster, store: FeatureStore) -> None:
+        self.store, self.log = store, log
+        self.ensemble = TreeEnsemble.from_lightgbm(booster)
+        self.decider = SingleDecider(ExpectedNetValue(Settings(holdout_share=0.0)))
+
+    def one(self, values: tuple[float, ...], event: tuple[int, ...], visitor: str) -> int:
+        """Take one event through; give the record's ticket (0: no decision point)."""
+        self.store.observe(*values)
+        intent = self.ensemble.predict_one(self.store.row)
+        decision = self.decider.decide(visitor, event, reason=K5, intent=intent, loss=0.3)
+        return 0 if decision is None else self.log.append(decision)
+
+
+class Peer:
+    """The same steps as they are often written: dicts, deques, LightGBM and numpy."""
+
+    def __init__(self, booster: lgb.Booster, width: int) -> None:
+        self.booster, self.width = booster, width
+        self.seen: dict[int, collections.deque[tuple[int, int]]] = {}
+        self.inverse = np.stack([np.eye(width)] * 6)
+        self.weights = np.zeros((6, width))
+        self.records: list[tuple[int, float, list[float]]] = []
+
+    def one(self, event: tuple[int, ...]) -> None:
+        """Take one event through."""
+        ts, code, visitor = event[0], event[2], event[3]
+        window = self.seen.setdefault(visitor, collections.deque())
+        window.append((ts, code))
+        while window[0][0] < ts - 86_400_000_000:
+            window.popleft()
+        counts = collections.Counter(code for _, code in window)
+        row = np.array([counts.get(code, 0) for code in range(self.width)], np.float64)
+        intent = float(np.asarray(self.booster.predict(row[None, :], num_threads=1)).item())
+        spread = np.sqrt(np.einsum("i,aij,j->a", row, self.inverse, row))
+        scores = self.weights @ row + 0.5 * spread * intent
+        odds = np.exp(scores - scores.max())
+        self.records.append((ts, intent, (odds / odds.sum()).tolist()))
+
+
+def micros(seconds: list[float]) -> dict[str, float]:
+    """Give p50, p99 and p99.9 in microseconds."""
+    quantiles = np.percentile(np.array(seconds) * 1e6, [50, 99, 99.9])
+    return dict(zip(("p50", "p99", "p99.9"), quantiles.round(2).tolist(), strict=True))
+
+
+def main() -> None:
+    """Time both on the same events, and report."""
+    batch = random_batch(EVENTS, seed=3)
+    store = FeatureStore(standard_features())
+    columns = encode(batch, store.columns)
+    values = list(zip(*(columns[name].tolist() for name in store.columns), strict=True))
+    events = inputs(encode(batch, ("ts", "key")))
+    visitors = batch.events["visitor"].to_list()
+    booster = booster_of(len(store.names))
+    sys.setswitchinterval(1e-4)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = SqliteJournal(Path(folder) / "journal.db")
+        with DecisionLog(journal) as log:
+            ours = Ours(log, booster, store)
+            took, durable = time_ours(ours, values, events, visitors)
+        journal.close()
+    peer = Peer(booster, len(store.names))
+    slow = [timed(peer.one, event) for event in events[: EVENTS // 5]][WARM // 5 :]
+    ours_micros, peer_micros = micros(took), micros(slow)
+    report(
+        "decide_single",
+        ours=ours_micros["p50"],
+        peer=peer_micros["p50"],
+        peer_name="dict features + lightgbm.Booster.predict + numpy LinUCB, not durable",
+        ratio=peer_micros["p50"] / ours_micros["p50"],
+        unit="us (p50)",
+        runs=1,
+        ours_percentiles_us=ours_micros,
+        peer_percentiles_us=peer_micros,
+        durable_ms=durable,
+    )
+
+
+def inputs(columns: dict[str, NDArray[np.generic]]) -> list[tuple[int, ...]]:
+    """Make every event a visitor's first declined payment, so that each is decided on."""
+    rows = zip(columns["ts"].tolist(), columns["key"].tolist(), strict=True)
+    code = CODE["payment_error"]
+    return [
+        (ts, key, code, n + 1, 50_000_000, 0, 0, n + 1, 4, 0) for n, (ts, key) in enumerate(rows)
+    ]
+
+
+def time_ours(
+    ours: Ours,
+    values: list[tuple[float, ...]],
+    events: list[tuple[int, ...]],
+    visitors: list[str],
+) -> tuple[list[float], dict[str, float]]:
+    """Give the seconds of each event, and the milliseconds until its record was durable."""
+    took: list[float] = []
+    appended: list[tuple[int, float]] = []
+    durable: list[tuple[int, float]] = []
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(ours.log, durable, done))
+    watcher.start()
+    for row, event, visitor in zip(values, events, visitors, strict=True):
+        start = time.perf_counter()
+        ticket = ours.one(row, event, visitor)
+        end = time.perf_counter()
+        took.append(end - start)
+        if ticket:
+            appended.append((ticket, end))
+    ours.log.flush()
+    done.set()
+    watcher.join()
+    assert len(appended) > EVENTS // 2
+    waits = _waits(appended, durable)
+    quantiles = np.percentile(np.array(waits) * 1e3, [50, 99]).round(2).tolist()
+    return took[WARM:], dict(zip(("p50", "p99"), quantiles, strict=True))
+
+
+def _watch(log: DecisionLog, durable: list[tuple[int, float]], done: threading.Event) -> None:
+    """Note when the durable ticket moves, twice a millisecond."""
+    while not done.is_set() or not durable or durable[-1][0] < log.durable:
+        durable.append((log.durable, time.perf_counter()))
+        time.sleep(5e-4)
+
+
+def _waits(appended: list[tuple[int, float]], durable: list[tuple[int, float]]) -> list[float]:
+    tickets = np.array([ticket for ticket, _ in durable])
+    times = np.array([at for _, at in durable])
+    first = np.searchsorted(tickets, [ticket for ticket, _ in appended])
+    return [
+        float(times[min(place, len(times) - 1)] - at)
+        for place, (_, at) in zip(first, appended, strict=True)
+    ]
+
+
+def timed(work: object, *args: object) -> float:
+    """Give the seconds that one call takes."""
+    assert callable(work)
+    start = time.perf_counter()
+    work(*args)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
