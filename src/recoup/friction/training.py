@@ -115,7 +115,7 @@ def train_intent(
     seen = _before(batches, period.until)
     rows = collect_rows(seen, store, period, history=history, progress=progress)
     end = period.until if period.until is not None else int(rows.ts.max()) + 1
-    rows = _determined(rows, end - chosen.gap_s * MICROS)
+    rows = determined(rows, end - chosen.gap_s * MICROS)
     return fit_intent(rows, feature_hash, chosen)
 
 
@@ -189,8 +189,8 @@ def _cut(batch: EventBatch, keep: NDArray[np.bool_]) -> EventBatch:
     return take(batch, np.flatnonzero(keep))
 
 
-def _determined(rows: IntentRows, latest: int) -> IntentRows:
-    """Leave out sessions that may go on: they have no label yet."""
+def determined(rows: IntentRows, latest: int) -> IntentRows:
+    """Leave out sessions that do not buy but may go on after ``latest``: they have no label yet."""
     last = _session_wise(rows, rows.ts, np.maximum)
     return rows.where(rows.positive | (last < latest))
 
