@@ -219,6 +219,15 @@ def test_the_order_of_rows_changes_no_finding(seed: int) -> None:
     assert [finding.kind for finding in found[0]] == ["ids_missing"]
 
 
+def test_a_rare_symptom_is_no_drift() -> None:
+    values: list[str | None] = [None] * 4_000
+    for row in (3, 4, *range(3_000, 3_200, 2)):
+        values[row] = "declined"
+    watch = Watch()
+    watch.observe({"error": pl.Series(values)}, pl.Series(np.arange(4_000) // 50 * HOUR_US))
+    assert watch.findings() == ()
+
+
 def test_a_shift_must_stand_wholly_apart() -> None:
     rows = np.full(10, 100.0)
     assert apart(rows, np.array([90.0] * 6 + [50.0] * 4)) == (6, 10)

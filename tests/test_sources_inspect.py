@@ -66,9 +66,12 @@ def test_tables_that_are_no_logs_are_refused_with_the_reason(data_dir: Path, nam
         inspect_log(data_dir / name, now=NOW)
 
 
-def test_the_shop_is_recognised(data_dir: Path) -> None:
+def test_the_shop_is_recognised(data_dir: Path, tmp_path: Path) -> None:
     found = inspect_log(data_dir / "google_merch_store", now=NOW)
-    assert "google_merch_store" in found.mapping
+    path = tmp_path / "mapping.toml"
+    path.write_text(found.mapping)
+    source = open_source(data_dir / "google_merch_store", mapping=path, now=NOW)
+    assert source.size_hint() == 333_736
     answers = "\n".join(found.answers)
     assert (
         "Funnel by step: an item viewed, added to the cart, checkout begun, purchased." in answers

@@ -67,7 +67,9 @@ def open_source(
         raise SourceError(f"Expected a log, got nothing at `{log}`", hint="check the path")
     if mapping is not None:
         rules = load_mapping(mapping)
-        return MappedSource(pick_files(find_files(log), rules.files), rules, now=moment)
+        if not isinstance(rules, str):
+            return MappedSource(pick_files(find_files(log), rules.files), rules, now=moment)
+        format = rules  # noqa: A001
     if format == SHOP or (format is None and log.is_dir() and is_shop(log)):
         return GoogleMerchStore(log, now=moment)
     if format not in {None, NATIVE}:

@@ -25,6 +25,8 @@ SHORT_HOURS: Final = 96
 """A log shorter than this is judged by the hour, a longer one by the day."""
 OWED: Final = 50.0
 """How many values a column must owe before its silence is reported."""
+COMMON: Final = 0.05
+"""Share of rows that must have a value for its beginning to be worth saying."""
 RARER: Final = 3.0
 """A silence must owe this many times what any other silence of the column owes."""
 MIN_ROWS: Final = 30
@@ -130,6 +132,8 @@ class Watch:
         for first, last in silences:
             until = None if last == len(rows) else int(starts[last])
             since = self._last[name] if last == len(rows) else int(starts[first])
+            if first == 0 and present.sum() < COMMON * rows[last:].sum():
+                continue
             if first == 0:
                 began = self._first[name]
                 yield self._finding(
@@ -156,9 +160,10 @@ class Watch:
         outside = 1 - (present.sum() - present[first:last].sum()) / (
             rows.sum() - rows[first:last].sum()
         )
-        kind = "ids_missing" if name in self._names and inside > outside else "null_rate_shift"
-        if name not in self._names and abs(inside - outside) < PLAIN_SHIFT:
+        least = MIN_SHIFT if name in self._names else PLAIN_SHIFT
+        if inside - outside < least:
             return
+        kind = "ids_missing" if name in self._names else "null_rate_shift"
         until = None if last == len(rows) else int(starts[last])
         detail = (
             f"{title} is missing from {inside:.1%} of rows, against {outside:.1%} at other times."
@@ -210,14 +215,14 @@ def _rate(rows: Counts, present: Counts, first: int, last: int) -> float:
 
 def _silences(rows: Counts, present: Counts) -> Iterator[tuple[int, int]]:
     """Find runs of buckets in which a column owes many values, more than at any other time."""
-    rate = present.sum() / max(1.0, rows[present > 0].sum())
     empty = np.concatenate(([False], present == 0, [False]))
     edges = np.flatnonzero(empty[1:] != empty[:-1]).reshape(-1, 2)
-    owed = [float(rate * rows[first:last].sum()) for first, last in edges]
-    usual = sorted(owed)
-    for (first, last), debt in zip(edges.tolist(), owed, strict=True):
-        others = [other for other in usual if other < debt]
-        if debt >= OWED and debt >= RARER * max(others, default=0.0):
+    lengths = [float(rows[first:last].sum()) for first, last in edges]
+    for (first, last), length in zip(edges.tolist(), lengths, strict=True):
+        shorter = max((other for other in lengths if other < length), default=0.0)
+        seen = present[:first].sum() if first else present.sum()
+        rate = _rate(rows, present, 0, first) if first else _rate(rows, present, last, len(rows))
+        if seen >= OWED and rate * length >= OWED and length >= RARER * shorter:
             yield first, last
 
 

@@ -19,6 +19,7 @@ from recoup.sources.guess import Guess, guess_mapping
 from recoup.sources.mapped import MappedSource
 from recoup.sources.mapping import parse_mapping
 from recoup.sources.native import MAPPING, is_native
+from recoup.sources.native import NAME as NATIVE
 from recoup.sources.readers import empty_log, read_blocks
 from recoup.sources.synonyms import field_of
 from recoup.sources.tables import Block, Dialect
@@ -34,8 +35,7 @@ class Inspection(msgspec.Struct, frozen=True):
     Parameters
     ----------
     mapping
-        TOML that ``open_source(mapping=...)`` accepts; for a log of a known format a comment that
-        says so, with the mapping where it can be written as one.
+        TOML that ``open_source(mapping=...)`` accepts; for a log of a known format only its name.
     answers, cannot_answer
         Sentences: what the log can say, and what it cannot.
     drift
@@ -66,21 +66,20 @@ def inspect_log(path: str | Path, *, now: dt.datetime | None = None) -> Inspecti
     if not log.exists():
         raise SourceError(f"Expected a log, got nothing at `{log}`", hint="check the path")
     if log.is_dir() and is_shop(log):
-        return _judged(
-            GoogleMerchStore(log, now=moment),
-            f"# A log of the format `{SHOP}`: no mapping needed.\n",
-            [],
-        )
+        return _judged(GoogleMerchStore(log, now=moment), _named(SHOP), [])
     files = find_files(log)
     chosen, sample, dialect, left = _choose(files)
     if is_native(sample.frame.columns):
-        text = render(MAPPING, {}, title="a log in the native format: no mapping needed")
-        return _judged(MappedSource(chosen, MAPPING, now=moment), text, left)
+        return _judged(MappedSource(chosen, MAPPING, now=moment), _named(NATIVE), left)
     guess = guess_mapping(sample, now=moment, source=_source_name(log))
     guess = _with_dialect(guess, dialect, chosen, files)
     text = render(guess.mapping, guess.notes, title=f"proposed for {log.name}: look it over")
     mapping = parse_mapping(text)
     return _judged(MappedSource(chosen, mapping, now=moment), text, left)
+
+
+def _named(name: str) -> str:
+    return f'# a log of a known format: it needs no mapping\nformat = "{name}"\n'
 
 
 def _source_name(log: Path) -> str:

@@ -34,7 +34,7 @@ def item_lines(
         return _from_columns(raw, rule, mapping, kept), []
     if rule.column is None:
         return pl.DataFrame(schema=ITEM_SCHEMA), []
-    return _from_list(raw, rule, rule.column, kept)
+    return _from_list(raw, mapping, rule.column, kept)
 
 
 def lines_kept(
@@ -66,7 +66,7 @@ def _numbers(kept: pl.Series) -> pl.Series:
 
 
 def _from_list(
-    raw: "Raw", rule: Items, name: str, kept: pl.Series
+    raw: "Raw", mapping: Mapping, name: str, kept: pl.Series
 ) -> tuple[pl.DataFrame, list[Complaint]]:
     column = raw.get(name)
     complaints = pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
@@ -78,7 +78,7 @@ def _from_list(
         complaints = complaints.set(wrong, "bad_items")
     if lines.is_empty():
         return pl.DataFrame(schema=ITEM_SCHEMA), [(name, complaints)]
-    shaped, refused = _shape(lines, rule)
+    shaped, refused = _shape(lines, mapping)
     if len(refused):
         places = pl.DataFrame({"row": kept.arg_true(), "event": _numbers(kept)})
         rows = places.filter(pl.col("event").is_in(refused.implode()))["row"]
@@ -116,15 +116,16 @@ def _list(text: str) -> list[Any] | None:
     return found[:MAX_LINES] if isinstance(found, list) else None
 
 
-def _shape(lines: pl.DataFrame, rule: Items) -> tuple[pl.DataFrame, pl.Series]:
+def _shape(lines: pl.DataFrame, mapping: Mapping) -> tuple[pl.DataFrame, pl.Series]:
     """Bring lines to ``ITEM_SCHEMA``; give the events of lines with a bad field."""
+    rule = mapping.items or Items()
     columns: dict[str, pl.Series] = {"event": lines["event"]}
     wrong = [lines["event"].head(0)]
     for field in ITEM_SCHEMA:
         name = rule.fields.get(field, field)
         if "event" in {field, name} or name not in lines.columns:
             continue
-        columns[field], bad = _field(field, lines[name], rule)
+        columns[field], bad = _field(field, lines[name], rule, mapping.nulls)
         wrong.append(lines["event"].filter(bad))
     none = pl.Series([None], dtype=pl.String).new_from_index(0, lines.height)
     roles = columns.get("role", none)
@@ -144,13 +145,15 @@ def _flat(lines: pl.DataFrame) -> pl.DataFrame:
     return inner.insert_column(0, lines["event"])
 
 
-def _field(field: str, column: pl.Series, rule: Items) -> tuple[pl.Series, pl.Series]:
+def _field(
+    field: str, column: pl.Series, rule: Items, nulls: tuple[str, ...]
+) -> tuple[pl.Series, pl.Series]:
     if field in AMOUNTS:
         reading = read_money(column, rule.unit)
     elif field in WHOLE:
         reading = read_count(column)
     else:
-        text = read_text(column)
+        text = read_text(column, nulls)
         return text, text.is_null() & text.is_not_null()
     negative = (reading.values < 0).fill_null(value=False)
     return reading.values.set(negative, None), reading.reasons.is_not_null() | negative

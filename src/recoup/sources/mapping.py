@@ -271,8 +271,8 @@ item = "itemid"
 """
 
 
-def load_mapping(path: Path) -> Mapping:
-    """Read a mapping file.
+def load_mapping(path: Path) -> Mapping | str:
+    """Read a mapping file; where it only says `format = "NAME"`, give that name.
 
     Raises
     ------
@@ -286,7 +286,17 @@ def load_mapping(path: Path) -> Mapping:
             f"Expected a mapping file, got `{path}`: {error}",
             hint="`recoup inspect LOG > mapping.toml` proposes one",
         ) from error
+    raw = _toml(text, str(path))
+    if raw.keys() == {"format"} and isinstance(raw["format"], str):
+        return raw["format"]
     return parse_mapping(text, where=str(path))
+
+
+def _toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MappingError(f"Expected TOML in {where}, got: {error}") from error
 
 
 def parse_mapping(text: str, *, where: str = "the mapping") -> Mapping:
@@ -298,11 +308,7 @@ def parse_mapping(text: str, *, where: str = "the mapping") -> Mapping:
         If it does not keep the format.
     """
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise MappingError(f"Expected TOML in {where}, got: {error}") from error
-    try:
-        mapping = msgspec.convert(_long_form(raw), Mapping)
+        mapping = msgspec.convert(_long_form(_toml(text, where)), Mapping)
     except msgspec.ValidationError as error:
         raise MappingError(
             f"Expected a mapping, got {where} that breaks the format: {error}",

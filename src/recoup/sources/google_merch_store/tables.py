@@ -56,9 +56,16 @@ class Tables(msgspec.Struct, frozen=True):
 
 
 def is_shop(folder: Path) -> bool:
-    """Say whether a directory holds hits of this shop's export, by the names of its files."""
-    found = [name for name in TABLES if table_file(folder, name) is not None]
-    return "events" in found and len(found) > 1
+    """Say whether a directory holds hits of this shop's export, by its files' names, or columns."""
+    found = {name: path for name in TABLES if (path := table_file(folder, name)) is not None}
+    return "events" in found and (len(found) > 1 or _holds_hits(found["events"]))
+
+
+def _holds_hits(path: Path) -> bool:
+    try:
+        return set(pl.read_parquet_schema(path)) >= {*HIT, "action_type"}
+    except (pl.exceptions.PolarsError, OSError):
+        return False
 
 
 def load(folder: Path, now: dt.datetime) -> Tables:
