@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recoup.decisions import Defect, Finding
+from recoup.decisions import Defect
 from recoup.defects import Evidence
+from recoup.defects.ranking import Ranking
 from recoup.errors import SnapshotError
 from recoup.events import MICROS, EventBatch, encode
 from recoup.features import FeatureRows, FeatureStore, standard_features
@@ -166,13 +167,9 @@ class Engine:
         if self.settings.executes:
             self.policy.adopt(self.learner.beliefs())
 
-    def defects(self) -> list[Defect]:
-        """Rank the defects as of the latest event."""
-        return self.evidence.ranked(self._now_us)
-
-    def findings(self) -> list[Finding]:
-        """Tell what is wrong with the data rather than with the shop, as of the latest event."""
-        return self.evidence.findings(self._now_us)
+    def ranking(self) -> Ranking:
+        """Rank the defects as of the latest event, with what is wrong with the data instead."""
+        return self.evidence.ranking(self._now_us)
 
     def carts(self) -> Carts:
         """Count carts, and those abandoned by the last step reached."""

@@ -42,7 +42,8 @@ def list_features(*, json: JsonFlag = False) -> None:
         print_json({"name": chosen.name, "hash": chosen.hash, "features": chosen.features})
         return
     table = Table(title=f"{chosen.name}, {len(chosen.features)} features", show_edge=False)
-    for column in ("name", "operation", "of", "events", "by", "window"):
+    table.add_column("name", no_wrap=True)
+    for column in ("operation", "of", "events", "by", "window"):
         table.add_column(column)
     for each in chosen.features:
         of, events = each.column or "-", ", ".join(each.events) or "all"

@@ -120,7 +120,7 @@ def run_demo(
         saved = _live(shop, runner, host, view, begun)
     seconds = time.perf_counter() - begun
     journeys, truth = host.sessions.totals(), shop.truth()
-    defects = host.engine.defects()
+    defects = host.engine.ranking().defects
     return DemoResult(
         seed=seed,
         visitors=visitors,

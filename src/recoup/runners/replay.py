@@ -14,6 +14,7 @@ from recoup.decisions import DECISION_SCHEMA, Defect, Finding
 from recoup.engine import Engine, Intent, Settings, Step
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
+from recoup.intake import Intake
 from recoup.report import (
     DecisionTally,
     SessionTally,
@@ -77,13 +78,20 @@ def replay_source(
     with SqliteJournal(out / JOURNAL) as journal:
         _claim(journal, identity, out)
         host = ReplayHost(Engine(Settings(executes=False), intent=intent), out / ROW_FILES)
-        runner = LocalRunner(host, journal, _Feed(source), snapshot_batches=SNAPSHOT_BATCHES)
+        runner = LocalRunner(
+            host,
+            journal,
+            _Feed(source),
+            intake=Intake(lateness_s=host.engine.settings.lateness_s),
+            snapshot_batches=SNAPSHOT_BATCHES,
+        )
         for _ in runner.stream():
             if progress is not None:
                 progress(runner.totals.events)
         engine, totals = host.engine, runner.totals
-        defects = engine.defects()
-        findings = [*_journalled_findings(journal), *engine.findings()]
+        ranking = engine.ranking()
+        defects = ranking.defects
+        findings = [*_journalled_findings(journal), *ranking.findings]
         carts = engine.carts()
         _write_tables(out, journal, defects)
         summary = summarise(
