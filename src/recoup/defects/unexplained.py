@@ -25,7 +25,11 @@ LEAST_CONFIDENCE: Final = 0.2
 MOST: Final = 12
 REPEATED: Final = 0.4
 """A loss of which less than this is new has been told already."""
+LEAST_NOISE: Final = 1.15
+LEAST_NOISE_LANDED: Final = 2.0
+"""Least overdispersion of a step; whether a visit begins in earnest varies most."""
 _SHRINK: Final = 5.0
+_CHI2_MEDIAN: Final = 0.4549
 
 
 class _Place(msgspec.Struct):
@@ -204,15 +208,20 @@ def _orders_too(step: Step, seen: float, expected: float, ratio: float) -> float
 
 
 def overdispersion(step: Step) -> float:
-    """Measure how much noisier days are than coin flips: Pearson's statistic by day, median."""
+    """Measure how much noisier days are than coin flips, from changes from one day to the next.
+
+    A day's score is its surplus over the standard deviation of coin flips; the median squared
+    change is twice the overdispersion times that of a chi-squared variable. A defect that lasts
+    moves only the changes at its ends.
+    """
     day = step.at // (24 * HOUR_US)
     day -= day.min()
     seen = np.bincount(day, step.went_on)
     mean = np.bincount(day, step.expected)
     spread = np.bincount(day, step.expected * (1 - step.expected))
     full = spread > 1.0
-    least = 1.15 if step.level else 2.0
-    if full.sum() < 5:  # noqa: PLR2004
+    least = LEAST_NOISE if step.level else LEAST_NOISE_LANDED
+    if full.sum() < 6:  # noqa: PLR2004
         return least
-    scores = (seen - mean)[full] ** 2 / spread[full]
-    return float(np.clip(np.median(scores) / 0.455, least, 4.0))
+    scores = (seen - mean)[full] / np.sqrt(spread[full])
+    return float(np.clip(np.median(np.diff(scores) ** 2) / (2 * _CHI2_MEDIAN), least, 4.0))
