@@ -65,8 +65,17 @@ def _read_parquet(file: LogFile, name: str) -> tuple[pl.DataFrame, pl.DataFrame]
     try:
         scan = pl.scan_parquet(file.path)
         unread = set(LEFT[name])
-        wanted = [column for column in scan.collect_schema() if column not in unread]
-        return scan.select(wanted).collect(), no_dead_letters()
+        schema = scan.collect_schema()
+        wanted = [column for column in schema if column not in unread]
+        lines = pl.Categorical() in TABLES[name].values()
+        coded = [
+            pl.col(column).cast(pl.Categorical)
+            for column in wanted
+            if lines and schema[column] == pl.String and column not in VISIT
+        ]
+        return scan.select(wanted).with_columns(coded).collect(
+            engine="streaming"
+        ), no_dead_letters()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(
             f"Expected a Parquet table, got `{file.path}`: {error}", hint="copy the file anew"
@@ -197,15 +206,20 @@ def _typed(table: pl.DataFrame, column: str, dtype: pl.DataType) -> pl.Expr:
     if dtype == TIMESTAMP:
         return pl.lit(_moments(table[column]))
     if isinstance(dtype, pl.String | pl.Categorical):
-        if got != pl.String:
-            return value.cast(pl.String).cast(dtype)
-        return pl.when(~value.is_in(NOTHING)).then(value).cast(dtype)
+        return _known(value, got, dtype)
     if dtype == pl.Boolean and got == pl.String:
         return pl.when(value.is_not_null()).then(value.str.to_lowercase().is_in(TRUE))
     number = value.cast(pl.Float64, strict=False) if got == pl.String else value
     if number is not value or got.is_float():
         number = pl.when(number.is_finite()).then(number)
     return number.cast(dtype, strict=False)
+
+
+def _known(value: pl.Expr, got: pl.DataType, dtype: pl.DataType) -> pl.Expr:
+    """Give texts, null where the export writes that it does not know."""
+    text = value if got == pl.String else value.cast(pl.String)
+    kept = value if got == dtype else text.cast(dtype)
+    return pl.when(~text.is_in(NOTHING)).then(kept)
 
 
 def _moments(column: pl.Series) -> pl.Series:
