@@ -110,6 +110,13 @@ def judge(memory: Words, inputs: Words, notes: Words, width: int, start: int, st
 
 
 @compiled
+def judge_all(state: Array, table: Array, events: Array, noted: Array) -> None:
+    """Note every event's status and the watermark it meets."""
+    plan = as_words(table)
+    judge(as_words(state), as_words(events), as_words(noted), plan[PLAN_INPUTS], 0, len(events))
+
+
+@compiled
 def key_of(plan: Words, g: int, inputs: Words, row: int) -> int:
     """Give an event's key in a group, 0 if it has none."""
     key = inputs[row + plan[g + KEY_A]]
@@ -127,11 +134,11 @@ def arrange(
     events: Array,
     noted: Array,
     values: Matrix,
-    span: tuple[int, int],
     scratch: Array,
 ) -> int:
     """Order a group's events by key, each key's in arrival order; give how many there are.
 
+    Gives -1, and leaves nothing behind but empty entries, if the table gets more than half full.
     Grouping brings each key's records into the cache once.
 
     Parameters
@@ -140,8 +147,6 @@ def arrange(
         The whole memory, the plan, and the group's number.
     events, noted, values
         Shapes (n, k), (n, NOTES) and (n, width): inputs, notes and rows of the batch.
-    span
-        First row and the one behind the last.
     scratch
         Shape (5, at least as many). Row 0 takes the rows in order, row 1 their keys' entries.
     """
@@ -155,32 +160,33 @@ def arrange(
         scratch[3],
         scratch[4],
     )
-    start, stop = span
-    if number == 0:
-        judge(memory, inputs, notes, plan[PLAN_INPUTS], start, stop)
     keys = 0
-    for row in range(start, stop):
-        links[row - start] = 0
+    for row in range(len(events)):
+        links[row] = 0
         key = 0
         if notes[row * NOTES + NOTE_STATUS] != TOO_LATE:
             key = key_of(plan, g, inputs, row * plan[PLAN_INPUTS])
         if key == 0:
             leave_out(plan, g, rows, row * plan[PLAN_WIDTH])
             continue
+        if 2 * memory[group + USED] > memory[group + MASK]:
+            for other in range(keys):
+                memory[heads[other] + CHAIN] = 0
+            return -1
         entry = enter(memory, group, key)
         last = memory[entry + CHAIN]
         if last == 0:
-            heads[keys], firsts[keys] = entry, row - start
+            heads[keys], firsts[keys] = entry, row
             keys += 1
         else:
-            links[last - 1] = row - start
-        memory[entry + CHAIN] = row - start + 1
+            links[last - 1] = row
+        memory[entry + CHAIN] = row + 1
     total = 0
     for place_of_key in range(keys):
         entry, place = heads[place_of_key], firsts[place_of_key]
         memory[entry + CHAIN] = 0
         while True:
-            order[total], entries[total] = start + place, entry
+            order[total], entries[total] = place, entry
             total += 1
             place = links[place]
             if place == 0:

@@ -60,6 +60,19 @@ def empty_memory(groups: tuple[Group, ...], settings: dict[int, int]) -> Array:
     return memory
 
 
+def enlarge(memory: Array, size: int) -> Array:
+    """Give a memory of more words with the same contents; the words behind them are arbitrary.
+
+    ``np.empty`` gets large pages from the system: copying is cheaper than growing in place, whose
+    new pages are small.
+    """
+    larger = np.empty(size, np.int64)
+    used = int(memory[BUMP])
+    larger[:used] = memory[:used]
+    larger[SIZE] = size
+    return larger
+
+
 @compiled
 def copy(memory: Words, source: int, target: int, size: int) -> None:
     """Copy words to a place that does not overlap them, or lies before them."""
@@ -175,6 +188,8 @@ def records(memory: Words, group: int, entry: int) -> int:
 def rebuild(state: Array, group: int, mask: int, oldest: int) -> bool:
     """Move the table to one of ``mask + 1`` entries, without keys whose last event is too old.
 
+    False, and nothing changed, if the memory must grow first.
+
     Parameters
     ----------
     state
@@ -188,8 +203,8 @@ def rebuild(state: Array, group: int, mask: int, oldest: int) -> bool:
     if table + size > memory[SIZE]:
         return False
     memory[BUMP] = table + size
-    for word in range(size):
-        memory[table + word] = 0
+    for word in range(table, table + size):
+        memory[word] = 0
     old, entries = memory[group + TABLE], memory[group + MASK] + 1
     memory[group + TABLE], memory[group + MASK], memory[group + USED] = table, mask, 0
     record = memory[group + RECORD_WORDS]

@@ -32,11 +32,11 @@ from recoup.features.memory import (
     HASH,
     LATENESS,
     MASK,
-    SIZE,
     TABLE,
     TOUCHED,
     USED,
     WATERMARK,
+    enlarge,
     enter,
     find,
     give_block,
@@ -128,7 +128,7 @@ def changes(
 def load(
     memory: Array, plan: Plan, identity: Identity, parts: Mapping[str, bytes]
 ) -> tuple[Array, Progress]:
-    """Fill an empty memory from parts; give it, enlarged, and the calls that are behind them."""
+    """Fill an empty memory from parts; give it, enlarged, and how far the calls had come."""
     read = {name: _decode(state, identity) for name, state in parts.items()}
     shards = np.full(SHARDS, -1, np.int64)
     for name, part in read.items():
@@ -139,7 +139,7 @@ def load(
         memory[WATERMARK] = max(int(memory[WATERMARK]), part.watermark)
         known = (shards >= part.call).astype(np.int64) * (not name.startswith("shard-"))
         for number, keys in enumerate(part.groups):
-            _load_group(memory, plan, number, keys, known)
+            memory = _load_group(memory, plan, number, keys, known)
     calls = max((part.call for part in read.values()), default=0)
     epoch = int(memory[EPOCH])
     memory[EPOCH] = epoch + 1
@@ -186,7 +186,7 @@ def _dump_group(memory: Array, plan: Plan, number: int, since: int, shard: int) 
     return _Keys(keys.tobytes(), counts.tobytes(), words.tobytes())
 
 
-def _load_group(memory: Array, plan: Plan, number: int, saved: _Keys, known: Array) -> None:
+def _load_group(memory: Array, plan: Plan, number: int, saved: _Keys, known: Array) -> Array:
     g, group = int(plan.table[PLAN_OFFSETS + number]), GROUPS_AT + GROUP_WORDS * number
     keys, counts = np.frombuffer(saved.keys, np.int64), np.frombuffer(saved.counts, np.int64)
     words = np.frombuffer(saved.words, np.int64)
@@ -197,11 +197,11 @@ def _load_group(memory: Array, plan: Plan, number: int, saved: _Keys, known: Arr
     blocks = record * int(np.sum(2 ** _classes(counts)))
     needed = int(memory[BUMP]) + blocks + (mask + 1) * ENTRY_WORDS
     if needed > len(memory):
-        memory.resize(needed, refcheck=False)
-        memory[SIZE] = needed
+        memory = enlarge(memory, needed)
     if mask > memory[group + MASK]:
         assert rebuild(memory, group, mask, -(1 << 62))  # noqa: S101
     _read(memory, plan.table, g, group, keys, counts, words, known)
+    return memory
 
 
 def _classes(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ from recoup.features.kernel import (
     arrange,
     divide,
     fold_arranged,
+    judge_all,
     observe_one,
 )
 from recoup.features.memory import (
@@ -36,16 +37,19 @@ from recoup.features.memory import (
     MASK,
     NEVER,
     SESSION_GAP,
-    SIZE,
     USED,
     WATERMARK,
     empty_memory,
+    enlarge,
     rebuild,
 )
 from recoup.features.plan import PLAN_OFFSETS, RETENTION, compile_plan
 
 CHUNK: Final = 8_192
 """Events that are grouped by key at a time."""
+
+CROWD: Final = 8
+"""Events a key that room is made for in a whole log, at first."""
 
 SWEEPS_PER_FORGETTING: Final = 8
 
@@ -291,7 +295,7 @@ class FeatureStore:
             self._note[0, NOTE_RESUME] = number
             group = GROUPS_AT + GROUP_WORDS * number
             if 2 * self._memory[group + USED] > self._memory[group + MASK]:
-                self._make_room(1)
+                self._make_room(number, 1)
             else:
                 self._grow()
             status = observe_one(self._memory, self._plan.table, self._one, self._row, self._note)
@@ -334,10 +338,14 @@ class FeatureStore:
         count = len(inputs)
         if self._scratch.shape[1] < count:
             self._scratch = np.empty((5, count), np.int64)
-        self._make_room(count)
-        table, scratch, span = self._plan.table, self._scratch, (0, count)
+        table, scratch = self._plan.table, self._scratch
+        judge_all(self._memory, table, inputs, notes)
         for number in range(len(self._plan.groups)):
-            total = arrange(self._memory, table, number, inputs, notes, rows, span, scratch)
+            self._make_room(number, count if count <= CHUNK else count // CROWD)
+            total = arrange(self._memory, table, number, inputs, notes, rows, scratch)
+            while total < 0:
+                self._make_room(number, count // CROWD)
+                total = arrange(self._memory, table, number, inputs, notes, rows, scratch)
             place = 0
             while place < total:
                 places = place, total, transient
@@ -348,16 +356,15 @@ class FeatureStore:
                     self._grow()
         divide(table, rows, 0, count)
 
-    def _make_room(self, count: int) -> None:
-        """See that each table can take ``count`` more keys and stay at most half full."""
-        for number in range(len(self._plan.groups)):
-            group = GROUPS_AT + GROUP_WORDS * number
-            entries = int(self._memory[group + MASK]) + 1
-            wanted = entries
-            while wanted < 2 * (int(self._memory[group + USED]) + count) + 2:
-                wanted *= 2
-            if wanted > entries:
-                self._rebuild(number, wanted - 1, NEVER)
+    def _make_room(self, number: int, count: int) -> None:
+        """See that a group's table can take ``count`` more keys and stay at most half full."""
+        group = GROUPS_AT + GROUP_WORDS * number
+        entries = int(self._memory[group + MASK]) + 1
+        wanted = entries
+        while wanted < 2 * (int(self._memory[group + USED]) + count) + 2:
+            wanted *= 2
+        if wanted > entries:
+            self._rebuild(number, wanted - 1, NEVER)
 
     def _rebuild(self, number: int, mask: int, oldest: int) -> None:
         needed = int(self._memory[BUMP]) + (mask + 1) * ENTRY_WORDS
@@ -366,10 +373,9 @@ class FeatureStore:
         assert rebuild(self._memory, GROUPS_AT + GROUP_WORDS * number, mask, oldest)  # noqa: S101
 
     def _grow(self, least: int = 0) -> None:
-        """Enlarge the memory in place, by half or more."""
-        size = max(len(self._memory) * 3 // 2, least + least // 4)
-        self._memory.resize(size, refcheck=False)
-        self._memory[SIZE] = size
+        """Enlarge the memory by half or more."""
+        size = max(len(self._memory) * 3 // 2, least + least // 2)
+        self._memory = enlarge(self._memory, size)
 
     def _identity(self) -> snapshots.Identity:
         return snapshots.Identity(self.feature_set.hash, (*self._settings.values(), self._horizon))
