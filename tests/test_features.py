@@ -35,7 +35,6 @@ NULL = -(1 << 63)
 VIEW, ADD = ("view_item",), ("add_to_cart",)
 LATENESS_S, GAP_S, FORGET_S, BOUND = 1200, 300, 20_000, 6
 PAIR = ("visitor", "item")
-TILED = {"window": "30m", "tile": "10m"}
 
 SETTINGS = {
     "lateness_s": LATENESS_S,
@@ -87,8 +86,8 @@ FEATURES = FeatureSet(
         count("pair_20m", events=VIEW, by=PAIR, window="20m"),
         time_since("since_pair", by=PAIR),
         distinct("item_visitors_20m", "device", by="item", window="20m"),
-        count("item_30m_tile_10m", events=VIEW, by="item", **TILED),
-        mean("item_price_30m_tile_10m", "price", by="item", **TILED),
+        count("item_30m_tile_10m", events=VIEW, by="item", window="30m", tile="10m"),
+        mean("item_price_30m_tile_10m", "price", by="item", window="30m", tile="10m"),
         sum_("item_price_tile_10m", "price", by="item", tile="10m"),
     ),
 )
@@ -233,7 +232,7 @@ def _evaluate(feature: Feature, alive: list[Event], now: int) -> float:  # noqa:
             before = [e for e in counted if e is not alive[-1]]
             return (now - before[-1]["ts"]) / S if before else math.nan
         case "age":
-            return (now - within[0]["ts"]) / S
+            return float((now - within[0]["ts"]) / S)
         case "sessions":
             return float(sum(e["begins"] for e in within))
         case "distinct":

@@ -18,7 +18,7 @@ from recoup.features.pointers import Array, Words, as_words, compiled
 BUMP, WATERMARK, LATENESS, SESSION_GAP, FORGET, BOUND, EPOCH, SIZE, SINK, GROUPS_AT = range(10)
 
 # Words of a group, GROUP_WORDS apart from GROUPS_AT on.
-TABLE, MASK, USED, BLANK, SCRATCH, RECORD_WORDS, FREE_AT = range(7)
+TABLE, MASK, USED, BLANK, SCRATCH, RECORD_WORDS, SPARE, SPARE_WORDS, FREE_AT = range(9)
 CLASSES: Final = 33
 GROUP_WORDS: Final = FREE_AT + CLASSES
 
@@ -60,17 +60,10 @@ def empty_memory(groups: tuple[Group, ...], settings: dict[int, int]) -> Array:
     return memory
 
 
-def enlarge(memory: Array, size: int) -> Array:
-    """Give a memory of more words with the same contents; the words behind them are arbitrary.
-
-    ``np.empty`` gets large pages from the system: copying is cheaper than growing in place, whose
-    new pages are small.
-    """
-    larger = np.empty(size, np.int64)
-    used = int(memory[BUMP])
-    larger[:used] = memory[:used]
-    larger[SIZE] = size
-    return larger
+def enlarge(memory: Array, size: int) -> None:
+    """Give a memory more words in its place: the system moves its pages, and copies nothing."""
+    memory.resize(size, refcheck=False)
+    memory[SIZE] = size
 
 
 @compiled
@@ -199,10 +192,13 @@ def rebuild(state: Array, group: int, mask: int, oldest: int) -> bool:
     """
     memory = as_words(state)
     size = (mask + 1) * ENTRY_WORDS
-    table = memory[BUMP]
-    if table + size > memory[SIZE]:
-        return False
-    memory[BUMP] = table + size
+    spare = memory[group + SPARE_WORDS] == size
+    table = memory[group + SPARE] if spare else memory[BUMP]
+    if not spare:
+        if table + size > memory[SIZE]:
+            return False
+        carve(memory, group, memory[group + SPARE], memory[group + SPARE_WORDS])
+        memory[BUMP] = table + size
     for word in range(table, table + size):
         memory[word] = 0
     old, entries = memory[group + TABLE], memory[group + MASK] + 1
@@ -217,7 +213,8 @@ def rebuild(state: Array, group: int, mask: int, oldest: int) -> bool:
             give_block(memory, group, memory[entry + BLOCK], memory[entry + CLASS])
             continue
         copy(memory, entry, enter(memory, group, memory[entry + HASH]), ENTRY_WORDS)
-    carve(memory, group, old, entries * ENTRY_WORDS)
+    # The next sweep needs a table of this size again.
+    memory[group + SPARE], memory[group + SPARE_WORDS] = old, entries * ENTRY_WORDS
     return True
 
 

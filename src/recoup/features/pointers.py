@@ -6,7 +6,9 @@ functions an event that took more than half of the time. A pointer is indexed li
 counts nothing. Without the compiler it IS the flat array.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numba import njit, types
@@ -40,8 +42,26 @@ class Reals(Protocol):
         ...
 
 
-compiled = njit(cache=True, nogil=True, error_model="numpy")
-"""How kernels are compiled. Divisors are guarded, so that no branch need raise."""
+_SOURCES = tuple(
+    (path.name, path.stat().st_mtime_ns, path.stat().st_size)
+    for path in sorted(Path(__file__).parent.glob("*.py"))
+)
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def compiled(function: Kernel) -> Kernel:
+    """Compile a kernel, and keep what was compiled on disk.
+
+    Numba takes up compiled code again while the kernel's own file is unchanged; but kernels hold
+    the constants and the code of their neighbours. So what is kept is stamped with all files of
+    the folder. Divisors are guarded, so that no branch need raise.
+    """
+    kernel = njit(cache=True, nogil=True, error_model="numpy")(function)
+    kept = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    if kept is not None:
+        kept._source_stamp = kept._source_stamp, _SOURCES  # noqa: SLF001
+    return kernel
 
 
 def as_words(array: NDArray[Any]) -> Words:

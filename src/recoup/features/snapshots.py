@@ -197,7 +197,7 @@ def _load_group(memory: Array, plan: Plan, number: int, saved: _Keys, known: Arr
     blocks = record * int(np.sum(2 ** _classes(counts)))
     needed = int(memory[BUMP]) + blocks + (mask + 1) * ENTRY_WORDS
     if needed > len(memory):
-        memory = enlarge(memory, needed)
+        enlarge(memory, needed)
     if mask > memory[group + MASK]:
         assert rebuild(memory, group, mask, -(1 << 62))  # noqa: S101
     _read(memory, plan.table, g, group, keys, counts, words, known)

@@ -367,15 +367,13 @@ class FeatureStore:
             self._rebuild(number, wanted - 1, NEVER)
 
     def _rebuild(self, number: int, mask: int, oldest: int) -> None:
-        needed = int(self._memory[BUMP]) + (mask + 1) * ENTRY_WORDS
-        if needed > len(self._memory):
-            self._grow(needed)
-        assert rebuild(self._memory, GROUPS_AT + GROUP_WORDS * number, mask, oldest)  # noqa: S101
+        group = GROUPS_AT + GROUP_WORDS * number
+        while not rebuild(self._memory, group, mask, oldest):
+            self._grow(int(self._memory[BUMP]) + (mask + 1) * ENTRY_WORDS)
 
     def _grow(self, least: int = 0) -> None:
-        """Enlarge the memory by half or more."""
-        size = max(len(self._memory) * 3 // 2, least + least // 2)
-        self._memory = enlarge(self._memory, size)
+        """Enlarge the memory by a quarter or more."""
+        enlarge(self._memory, max(len(self._memory) * 5 // 4, least + least // 4))
 
     def _identity(self) -> snapshots.Identity:
         return snapshots.Identity(self.feature_set.hash, (*self._settings.values(), self._horizon))
