@@ -33,7 +33,7 @@ def ranked(scenario: str, seed: int) -> tuple[list[Defect], list[dict[str, objec
     engine, last = Engine(Settings(executes=False, review_s=1e9)), 0
     for batch in simulation.batches:
         engine.step(batch)
-        last = int(batch.events["ts"].dt.epoch("us").max() or last)
+        last = max([last, *batch.events["ts"].dt.epoch("us").to_list()])
     return sure(engine.evidence.ranked(last + HOUR)), simulation.truth["defects"]
 
 

@@ -34,9 +34,10 @@ def rank(tables: Mapping[str, pl.DataFrame], now: int) -> Ranking:
     log = log_of(sessions, tables["orders"])
     spoiled = np.full(sessions.height, NEVER_US)
     defects = list(symptomatic(sessions, touches, spoiled, log))
-    defects.extend(unexplained(sessions, touches, spoiled, log))
+    breaks = list(tracking_breaks(sessions, log))
+    defects.extend(unexplained(sessions, touches, spoiled, breaks, log))
     defects.sort(key=_weight, reverse=True)
-    return Ranking(defects, list(tracking_breaks(sessions, log)))
+    return Ranking(defects, [each.finding for each in breaks])
 
 
 def _weight(defect: Defect) -> tuple[float, float, str]:

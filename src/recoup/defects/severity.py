@@ -1,10 +1,28 @@
 """How much is lost: the posterior of the share of shoppers who should have gone on and did not."""
 
+import math
+
 from scipy.stats import gamma
 
 from recoup.decisions import Interval
 
 _SHAPE = 0.5
+_NORMAL_95 = 1.96
+
+
+def widened(lost: Interval, expected: float) -> Interval:
+    """Widen an interval of lost orders by the chance of what would have been ordered: Poisson.
+
+    Examples
+    --------
+    >>> widened(Interval(9.0, low=8.0, high=9.5), 10.0).low > 2.5
+    True
+    """
+    chance = _NORMAL_95 * lost.value / max(expected, 1e-9) * math.sqrt(max(expected, 1.0))
+    low = lost.value - math.hypot(lost.value - lost.low, chance)
+    return Interval(
+        lost.value, max(low, 0.0), lost.value + math.hypot(lost.high - lost.value, chance)
+    )
 
 
 def lost_share(seen: float, expected: float) -> Interval:

@@ -197,7 +197,8 @@ def _judge(
         f"shoppers like them would have."
     )
     level = _LEVEL_OF_FAMILY[signal.family]
-    lost = lost_orders(seen, expected)
+    chances = anyway[exposure.session[saw]]
+    lost = lost_orders(seen, expected, float((chances * (1 - chances)).sum()))
     loss = Loss(
         signal.id, outbreak.entity, level, len(saw), seen, expected, lost, confidence, evidence
     )
@@ -211,8 +212,10 @@ def _costs(seen: float, expected: float) -> float:
     return float(1.0 - whole[0] / whole.sum())
 
 
-def lost_orders(seen: float, expected: float) -> Interval:
+def lost_orders(seen: float, expected: float, variance: float = 0.0) -> Interval:
     """Give the orders lost in all with the 95 % interval: Gamma posterior of what was ordered.
+
+    ``variance`` is that of the orders that would have come: coin flips of known chances.
 
     Examples
     --------
@@ -222,4 +225,10 @@ def lost_orders(seen: float, expected: float) -> Interval:
     """
     ordered = gamma(seen + 0.5)
     low, middle, high = (expected - float(ordered.ppf(at)) for at in (0.975, 0.5, 0.025))
-    return Interval(*(max(each, 0.0) for each in (middle, low, high)))
+    chance = 1.96 * np.sqrt(variance)
+    ends = (
+        middle,
+        middle - np.hypot(middle - low, chance),
+        middle + np.hypot(high - middle, chance),
+    )
+    return Interval(*(float(max(each, 0.0)) for each in ends))

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recoup.decisions import Finding
-from recoup.defects.risks import NEVER_US, PURCHASE, reach_times
+from recoup.defects.risks import HOUR_US, NEVER_US, PURCHASE, reach_times
 from recoup.defects.search import Search
 from recoup.defects.slices import slices_within
 from recoup.defects.tables import CONTEXTS, LEVELS
@@ -18,7 +20,24 @@ _LEAST_SEEN: Final = 0.5
 MOST_PER_STEP: Final = 3
 
 
-def tracking_breaks(sessions: pl.DataFrame, log: Log) -> Iterator[Finding]:
+class TrackingBreak(msgspec.Struct, frozen=True):
+    """A step's events lost among the sessions of an entity, from ``start`` to ``stop`` (us)."""
+
+    level: int
+    entity: dict[str, str]
+    start: int
+    stop: int
+    finding: Finding
+
+    def hides(self, sessions: pl.DataFrame, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which sessions at risk cannot be judged by this step; shapes (n,)."""
+        here = (at >= self.start) & (at < self.stop)
+        for name, value in self.entity.items():
+            here &= (sessions[name] == value).fill_null(value=False).to_numpy()
+        return here
+
+
+def tracking_breaks(sessions: pl.DataFrame, log: Log) -> Iterator[TrackingBreak]:
     """Find steps whose events went missing among the sessions that came further.
 
     A step that most of those who came further had shown, and in some slice and interval they do
@@ -33,8 +52,8 @@ def tracking_breaks(sessions: pl.DataFrame, log: Log) -> Iterator[Finding]:
 
 
 def _breaks(
-    level: int, sessions: pl.DataFrame, showed: np.ndarray, at: np.ndarray, log: Log
-) -> Iterator[Finding]:
+    level: int, sessions: pl.DataFrame, showed: NDArray[np.bool_], at: NDArray[np.int64], log: Log
+) -> Iterator[TrackingBreak]:
     usual = float(np.clip(np.mean(showed), 0.02, 0.98))
     frame = sessions.select(*CONTEXTS).with_columns(
         pl.Series("row", np.arange(len(at))), pl.Series("at", at), pl.Series("p", showed * usual)
@@ -50,7 +69,7 @@ def _breaks(
         rows = search.inside(best)
         if showed[rows].mean() < _LEAST_SEEN * usual:
             since, until, _ = log.times(best.found)
-            yield Finding(
+            finding = Finding(
                 kind="tracking_break",
                 column=LEVELS[level],
                 since=since.isoformat(),
@@ -61,6 +80,9 @@ def _breaks(
                     f"{usual:.0%} do otherwise. Shoppers went on: only the events were lost."
                 ),
             )
+            hours = (log.start + best.found.start, log.start + best.found.stop)
+            start, stop = (hour * HOUR_US for hour in hours)
+            yield TrackingBreak(level, best.slice.entity, start, stop, finding)
         search.explain_away(best)
 
 

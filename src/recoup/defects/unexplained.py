@@ -1,6 +1,6 @@
 """Losses that no signal explains: slices whose shoppers stopped going on, in some interval."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -12,10 +12,11 @@ from recoup.decisions import Defect
 from recoup.defects.catalogue import UNEXPLAINED_DROP
 from recoup.defects.risks import HOUR_US, PURCHASE, Step, steps_of
 from recoup.defects.search import Candidate, Search, scaled
-from recoup.defects.severity import lost_share
+from recoup.defects.severity import lost_share, widened
 from recoup.defects.slices import slices_of
 from recoup.defects.tables import LEVELS, TOUCHED
 from recoup.defects.told import Log, Loss, labelled, tell, words
+from recoup.defects.tracking import TrackingBreak
 
 EXPECTED_DEFECTS: Final = 0.3
 """Prior number of losses in a log that can be seen: what makes a quiet shop stay quiet."""
@@ -38,7 +39,11 @@ class _Place(msgspec.Struct):
 
 
 def unexplained(
-    sessions: pl.DataFrame, touches: pl.DataFrame, spoiled: NDArray[np.int64], log: Log
+    sessions: pl.DataFrame,
+    touches: pl.DataFrame,
+    spoiled: NDArray[np.int64],
+    breaks: Sequence[TrackingBreak],
+    log: Log,
 ) -> Iterator[Defect]:
     """Find the losses that no signal explains, the surest first.
 
@@ -48,8 +53,10 @@ def unexplained(
         Tables of evidence, settled sessions only.
     spoiled
         When each session met a defect that is told already, or ``NEVER_US``: it no longer counts.
+    breaks
+        Steps whose events were lost: those who stood before them are not judged by them.
     """
-    steps = [_unspoiled(step, spoiled) for step in steps_of(sessions)]
+    steps = [_judged(step, sessions, spoiled, breaks) for step in steps_of(sessions)]
     places = [_place(step, sessions, touches, log) for step in steps if len(step.at)]
     prior = np.log(EXPECTED_DEFECTS / max(sum(len(each.search.candidates) for each in places), 1))
     told: set[int] = set()
@@ -98,8 +105,17 @@ def _explain_away(places: list[_Place], told: _Place, best: Candidate) -> None:
             other.search.expect(rows, scaled(other.search.expected[rows], kept))
 
 
-def _unspoiled(step: Step, spoiled: NDArray[np.int64]) -> Step:
+def _judged(
+    step: Step,
+    sessions: pl.DataFrame,
+    spoiled: NDArray[np.int64],
+    breaks: Sequence[TrackingBreak],
+) -> Step:
+    """Keep the rows that no defect told already and no lost tag has touched."""
     kept = step.leaves <= spoiled[step.session]
+    for each in breaks:
+        if each.level == step.onward:
+            kept &= ~each.hides(sessions[step.session], step.at)
     arrays = {
         name: getattr(step, name)[kept]
         for name in ("session", "at", "leaves", "went_on", "bought", "expected", "orders")
@@ -126,7 +142,7 @@ def _judge(step: Step, search: Search, best: Candidate, real: float, log: Log) -
         f"{chance.sum():.0f} would have: {share.value:.0%} lost "
         f"({share.low:.0%} to {share.high:.0%})."
     )
-    lost = share.scaled(orders)
+    lost = widened(share.scaled(orders), orders)
     return tell(
         log,
         best.found,
