@@ -1,4 +1,4 @@
-"""Off-policy evaluation against plain numpy in the manner of obp, on a million decisions."""
+"""Off-policy evaluation on a million decisions against plain numpy; a learner of effects."""
 
 import statistics
 
@@ -8,6 +8,7 @@ from benchmarks.harness import RUNS, cpu_seconds, report
 from recoup.causal.logged_decisions import LoggedDecisions
 from recoup.causal.off_policy import off_policy
 from recoup.causal.shrinkage import Shrinkage
+from recoup.causal.uplift import Experiment, learn_uplift
 
 ROWS = 1_000_000
 SEED = 20_240_611
@@ -45,6 +46,31 @@ def plain(log: LoggedDecisions) -> dict[str, tuple[float, float]]:
 
 
 def main() -> None:
+    """Run both."""
+    bench_off_policy()
+    bench_uplift()
+
+
+def bench_uplift() -> None:
+    """Time a doubly robust learner with group intervals on 64,000 x 10."""
+    rng = np.random.default_rng(SEED)
+    features, treated = rng.normal(size=(64_000, 10)), rng.integers(0, 2, 64_000)
+    outcome = features[:, 1] + treated * (features[:, 0] > 0) + rng.normal(size=64_000)
+    half = np.full(64_000, 0.5)
+    data = Experiment(features=features, treated=treated, outcome=outcome, propensity=half)
+    assert learn_uplift(data).groups[0].low > 0.9
+    report(
+        "uplift_dr_learner",
+        ours=statistics.median(cpu_seconds(lambda: learn_uplift(data)) for _ in range(3)),
+        peer=None,
+        peer_name="none",
+        ratio=None,
+        unit="cpu_s",
+        runs=3,
+    )
+
+
+def bench_off_policy() -> None:
     """Check that ours equals the peer's, then time both."""
     log, limits = decisions(ROWS), Shrinkage()
     found = off_policy(log, shrinkage=limits).estimates

@@ -166,6 +166,7 @@ def test_copied_rows_in_one_cluster_add_nothing() -> None:
     assert naive.se < 0.72 * once.se
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
     # Two actions, one context: the target's value is 0.7 * 0.5 + 0.3 * 0.2.
     rng = np.random.default_rng(20_240_612)

@@ -60,7 +60,7 @@ class CellMeans:
 
 
 class TreeMeans:
-    """Gradient-boosted trees with small leaves, deterministic.
+    """Gradient-boosted trees, deterministic; a leaf holds at least ``least_rows`` rows.
 
     Examples
     --------
@@ -70,13 +70,15 @@ class TreeMeans:
     True
     """
 
-    def __init__(self, *, trees: int = 100, leaves: int = 8, rate: float = 0.05) -> None:
-        self._trees = trees
+    def __init__(
+        self, *, trees: int = 100, leaves: int = 8, rate: float = 0.05, least_rows: int = 40
+    ) -> None:
+        self._trees, self._least_rows = trees, least_rows
         self._settings = {
             "objective": "regression",
             "num_leaves": leaves,
             "learning_rate": rate,
-            "min_data_in_leaf": 40,
+            "min_data_in_leaf": least_rows,
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": 1,
@@ -89,10 +91,10 @@ class TreeMeans:
     def fit(
         self, features: Floats, target: Floats, *, sample_weight: Floats | None = None
     ) -> "TreeMeans":
-        """Learn from features of shape (n, k); fewer than 100 rows give their mean alone."""
+        """Learn from features of shape (n, k); too few rows to split give their mean."""
         self._overall = float(target.mean()) if len(target) else 0.0
         self._model = None
-        if len(target) >= 100:  # noqa: PLR2004 - two leaves of forty, and some
+        if len(target) > 2 * self._least_rows:
             data = lgb.Dataset(features, target, weight=sample_weight)
             self._model = lgb.train(self._settings, data, num_boost_round=self._trees)
         return self

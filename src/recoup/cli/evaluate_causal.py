@@ -1,4 +1,4 @@
-"""`recoup evaluate ope|delay`: what another policy, waiting or missing was worth, from a table."""
+"""`recoup evaluate ope|delay|uplift`: what policies, waiting and acting were worth, on a table."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recoup.causal.delay import Delay, Policy
     from recoup.causal.estimate import Estimate, IntervalKind
     from recoup.causal.journeys import Journeys
+    from recoup.causal.uplift import Experiment
 
 Table = Annotated[
     Path,
@@ -34,6 +35,14 @@ class Nuisances(StrEnum):
     TREES = "trees"
 
 
+class Learners(StrEnum):
+    """How effects by row are learned."""
+
+    DR = "dr"
+    T = "t"
+    R = "r"
+
+
 class Scores(StrEnum):
     """Which of the two scores of waiting."""
 
@@ -45,6 +54,7 @@ def register(evaluate: typer.Typer) -> None:
     """Add the commands to the group `recoup evaluate`."""
     evaluate.command("ope", epilog=EXIT_CODES)(ope_command)
     evaluate.command("delay", epilog=EXIT_CODES)(delay_command)
+    evaluate.command("uplift", epilog=EXIT_CODES)(uplift_command)
 
 
 def ope_command(  # noqa: PLR0913 - one argument an option
@@ -208,6 +218,94 @@ def delay_command(  # noqa: PLR0913 - one argument an option
         print_json(found)
     else:
         print_delay(found)
+
+
+def uplift_command(  # noqa: PLR0913 - one argument an option
+    table: Table,
+    *,
+    treatment: Annotated[str, typer.Option(help="Column: 1 where acted on, else 0.")],
+    outcome: Annotated[str, typer.Option(help="Column: what came of it.")],
+    feature: Annotated[
+        list[str], typer.Option(help="Column known before the decision; repeat for several.")
+    ],
+    propensity: Annotated[
+        str | None,
+        typer.Option(help="Column: P(treated), in (0, 1); the treated share where absent."),
+    ] = None,
+    cost: Annotated[float, typer.Option(help="Of one act, in units of the outcome.")] = 0.0,
+    learner: Annotated[
+        Learners, typer.Option(help="`dr` doubly robust, `t` two models, `r` residuals.")
+    ] = Learners.DR,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-fitting.")] = 2,
+    level: Level = 0.95,
+    json: JsonFlag = False,
+) -> None:
+    """Learn whom an act helps from randomised decisions, and what acting on those alone is worth.
+
+    `groups` are fifths of the predicted effect; `targeting` is learned on every other row and
+    judged on the rest. Rows should be in no order that has to do with the outcome.
+
+        recoup evaluate uplift trial.parquet --treatment t --outcome y --feature x --feature z
+    """
+    from recoup.causal.uplift import judge_targeting, learn_uplift
+    from recoup.causal.uplift_curves import curve, uplift_area
+
+    data = read_experiment(read_table(table), treatment, outcome, feature, propensity)
+    found = learn_uplift(data, learner=learner.value, folds=folds, level=level)
+    binary = bool(((data.outcome == 0) | (data.outcome == 1)).all())
+    targeting = judge_targeting(data, cost=cost, learner=learner.value, level=level)
+    qini = curve(data.outcome, data.treated, found.effect, "qini")
+    payload = {
+        "rows": len(data.outcome),
+        "average": found.average,
+        "groups": found.groups,
+        "calibration": found.calibration,
+        "qini_area": qini.area_above_line,
+        "qini": uplift_area(data.outcome, data.treated, found.effect) if binary else None,
+        "auuc": uplift_area(data.outcome, data.treated, found.effect, "uplift") if binary else None,
+        "targeting": targeting,
+        "learner": learner.value,
+        "level": level,
+    }
+    if json:
+        print_json(payload)
+        return
+    estimates: dict[str, Estimate] = {"average effect": found.average}
+    estimates |= {f"fifth {place}": group for place, group in enumerate(found.groups, 1)}
+    estimates |= {
+        "calibration": found.calibration,
+        f"value, acting on {targeting.share:.0%}": targeting.value,
+        "  over acting on no one": targeting.over_none,
+        "  over acting on all": targeting.over_all,
+    }
+    print_estimates(f"effect of {treatment} on {outcome}", estimates)
+
+
+def read_experiment(
+    frame: "pl.DataFrame", treatment: str, outcome: str, features: list[str], propensity: str | None
+) -> "Experiment":
+    """Read randomised decisions from a table; words among the features become codes."""
+    import numpy as np
+
+    from recoup.causal.tables import key_codes, number_column, reals, require_columns
+    from recoup.causal.uplift import Experiment
+
+    require_columns(frame, (treatment, outcome, *features, propensity))
+    treated = number_column(frame, treatment, low=0, high=1) > 0
+    columns = [
+        reals(frame, name) if frame.schema[name].is_numeric() else key_codes(frame, [name])
+        for name in features
+    ]
+    if propensity is None:
+        chance = np.full(frame.height, treated.mean())
+    else:
+        chance = number_column(frame, propensity, low=1e-6, high=1 - 1e-6)
+    return Experiment(
+        features=np.column_stack(columns).astype(np.float64),
+        treated=treated.astype(np.int64),
+        outcome=reals(frame, outcome),
+        propensity=chance,
+    )
 
 
 def read_policy(
