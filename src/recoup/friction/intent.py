@@ -1,5 +1,6 @@
 """Purchase intent: P(purchase later in this session | journey so far), at every event."""
 
+import math
 from typing import Final, NamedTuple
 
 import msgspec
@@ -12,8 +13,10 @@ from recoup.events import EventBatch, encode
 from recoup.friction.intent_context import Vocabulary, encode_context, encode_one
 from recoup.friction.moment import Rows
 from recoup.models.calibration import Calibration, calibrate_one
+from recoup.models.linear import LinearModel, linear_one, linear_rows
+from recoup.models.nodes import LOGISTIC
 from recoup.models.packing import digest, pack, unpack
-from recoup.models.scoring import Tables, scan_one
+from recoup.models.scoring import Tables, link_raw, scan_raw
 from recoup.models.trees import TreeEnsemble
 
 KIND: Final = "intent/1"
@@ -25,21 +28,33 @@ class IntentTables(NamedTuple):
     """A model as compiled code reads it.
 
     Input j is column ``picked[j]`` of the feature row, less column ``less[j]`` where that is not
-    negative; ``calibration`` holds a, b, c; ``row`` and ``reach`` are scratch, of shapes
-    (inputs + context,) and (trees,).
+    negative; ``share`` is the weight of the linear part; ``calibration`` holds a, b, c; ``row``
+    and ``reach`` are scratch, of shapes (inputs + context,) and (trees,).
     """
 
     picked: NDArray[np.int64]
     less: NDArray[np.int64]
     vocabulary: Vocabulary
     trees: Tables
+    linear: LinearModel
+    share: float
     calibration: NDArray[np.float64]
     row: NDArray[np.float64]
     reach: NDArray[np.int64]
 
 
+class Learned(NamedTuple):
+    """What training learned: ``share`` is the weight, in [0, 1], of the linear part's log-odds."""
+
+    vocabulary: Vocabulary
+    trees: TreeEnsemble
+    linear: LinearModel
+    share: float
+    calibration: Calibration
+
+
 class IntentModel:
-    """Trees over features and learned context, calibrated.
+    """Trees and a logistic regression over features and learned context, calibrated.
 
     Parameters
     ----------
@@ -52,13 +67,14 @@ class IntentModel:
         What the trees read: features, each less another one or less nothing ("").
     context
         The event columns that it encodes by itself; for the trees they follow the inputs.
-    vocabulary, trees, calibration
+    learned
         Its learned parts.
 
     Examples
     --------
     >>> import lightgbm as lgb
     >>> from recoup.friction.intent_context import Labelled, learn_vocabulary
+    >>> from recoup.models.linear import fit_linear
     >>> rng = np.random.default_rng(1)
     >>> carts, kind = rng.poisson(1.0, 500) * 1.0, rng.integers(1, 3, (500, 1))
     >>> buys = rng.random(500) < 0.2 * carts
@@ -68,9 +84,11 @@ class IntentModel:
     >>> booster = lgb.train({"objective": "binary", "verbose": -1}, data, 10)
     >>> trees = TreeEnsemble.from_lightgbm(booster)
     >>> read = (("carts", ""),)
-    >>> model = IntentModel("set", ("carts",), read, ("event",), vocabulary, trees, Calibration())
+    >>> linear = fit_linear(rows, buys, np.ones(500), l2=0.01)
+    >>> learned = Learned(vocabulary, trees, linear, 0.4, Calibration())
+    >>> model = IntentModel("set", ("carts",), read, ("event",), learned)
     >>> round(model.score_one(np.array([2.0]), np.array([1])), 1)
-    0.3
+    0.4
     """
 
     def __init__(
@@ -79,10 +97,9 @@ class IntentModel:
         names: tuple[str, ...],
         inputs: Inputs,
         context: tuple[str, ...],
-        vocabulary: Vocabulary,
-        trees: TreeEnsemble,
-        calibration: Calibration,
+        learned: Learned,
     ) -> None:
+        trees = learned.trees
         if trees.n_features != len(inputs) + len(context) or trees.tables is None:
             raise ModelError(
                 f"Expected narrow trees over {len(inputs)} inputs and {len(context)} context "
@@ -92,9 +109,7 @@ class IntentModel:
         self.names = names
         self.inputs = inputs
         self.context = context
-        self.vocabulary = vocabulary
-        self.trees = trees
-        self.calibration = calibration
+        self.learned = learned
         self.bind(names)
 
     def bind(self, names: tuple[str, ...]) -> None:
@@ -114,17 +129,19 @@ class IntentModel:
                 f"Expected the features that the model reads, got none called {missing[0]}",
                 hint="train the model again with the present feature set",
             )
-        assert self.trees.tables is not None  # noqa: S101
-        c = self.calibration
+        assert self.learned.trees.tables is not None  # noqa: S101
+        c = self.learned.calibration
         picked, less = columns_of(self.inputs, names)
         self.tables = IntentTables(
             picked=picked,
             less=less,
-            vocabulary=self.vocabulary,
-            trees=self.trees.tables,
+            vocabulary=self.learned.vocabulary,
+            trees=self.learned.trees.tables,
+            linear=self.learned.linear,
+            share=self.learned.share,
             calibration=np.array([c.a, c.b, c.c]),
-            row=np.empty(self.trees.n_features),
-            reach=np.empty(self.trees.n_trees, np.int64),
+            row=np.empty(self.learned.trees.n_features),
+            reach=np.empty(self.learned.trees.n_trees, np.int64),
         )
 
     def score(
@@ -148,8 +165,14 @@ class IntentModel:
     ) -> NDArray[np.float64]:
         """Score rows of shape (n, d) whose context is one array of shape (n, k)."""
         read = read_inputs(values, self.tables.picked, self.tables.less)
-        told = encode_context(context, self.vocabulary)
-        return self.calibration.apply(self.trees.predict(np.column_stack([read, told])))
+        told = encode_context(context, self.learned.vocabulary)
+        table = np.column_stack([read, told])
+        raw = blend(
+            self.learned.trees.predict_raw(table),
+            linear_rows(table, self.learned.linear),
+            self.learned.share,
+        )
+        return self.learned.calibration.apply(link_raw(raw, LOGISTIC, 1.0))
 
     def score_one(self, values: NDArray[np.float64], context: NDArray[np.int64]) -> float:
         """Score one event: its feature row, shape (d,), and its context, shape (k,) int64.
@@ -160,16 +183,18 @@ class IntentModel:
 
     def to_bytes(self) -> bytes:
         """Serialise; equal models give equal bytes."""
-        c = self.calibration
+        c = self.learned.calibration
         meta: dict[str, object] = {
             "feature_hash": self.feature_hash,
             "names": list(self.names),
             "inputs": [list(pair) for pair in self.inputs],
             "context": list(self.context),
             "calibration": [c.a, c.b, c.c],
-            "trees": self.trees.to_bytes(),
+            "share": self.learned.share,
+            "trees": self.learned.trees.to_bytes(),
         }
-        return pack(KIND, meta, self.vocabulary._asdict())
+        linear = {f"linear_{name}": part for name, part in self.learned.linear._asdict().items()}
+        return pack(KIND, meta, {**self.learned.vocabulary._asdict(), **linear})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "IntentModel":
@@ -183,18 +208,13 @@ class IntentModel:
         meta, arrays = unpack(KIND, data)
         try:
             told = msgspec.convert(meta, _Meta)
-            vocabulary = Vocabulary(**arrays)  # type: ignore[arg-type]
-        except (msgspec.ValidationError, TypeError) as error:
+            vocabulary = Vocabulary(*(arrays[name] for name in Vocabulary._fields))  # type: ignore[arg-type]
+            linear = LinearModel(*(arrays[f"linear_{name}"] for name in LinearModel._fields))  # type: ignore[arg-type]
+        except (msgspec.ValidationError, KeyError) as error:
             raise ModelError(f"Expected an intent model, got other content: {error}") from error
-        return cls(
-            told.feature_hash,
-            told.names,
-            told.inputs,
-            told.context,
-            vocabulary,
-            TreeEnsemble.from_bytes(told.trees),
-            Calibration(*told.calibration),
-        )
+        trees, calibration = TreeEnsemble.from_bytes(told.trees), Calibration(*told.calibration)
+        learned = Learned(vocabulary, trees, linear, told.share, calibration)
+        return cls(told.feature_hash, told.names, told.inputs, told.context, learned)
 
     @property
     def hash(self) -> str:
@@ -215,8 +235,9 @@ def score_intent(
             row[j] -= values[tables.less[j]]
     encode_one(context, tables.vocabulary, row, width)
     c = tables.calibration
-    raw = scan_one(row, tables.trees, tables.reach)
-    return float(calibrate_one(raw, c[0], c[1], c[2]))
+    trees = scan_raw(row, tables.trees, tables.reach) / tables.trees.settings[0]
+    raw = (1.0 - tables.share) * trees + tables.share * linear_one(row, tables.linear)
+    return float(calibrate_one(1.0 / (1.0 + math.exp(-raw)), c[0], c[1], c[2]))
 
 
 def columns_of(
@@ -237,10 +258,18 @@ def read_inputs(
     return read
 
 
+def blend(
+    trees: NDArray[np.float64], linear: NDArray[np.float64], share: float
+) -> NDArray[np.float64]:
+    """Mix the log-odds of both parts."""
+    return (1.0 - share) * trees + share * linear
+
+
 class _Meta(msgspec.Struct):
     feature_hash: str
     names: tuple[str, ...]
     inputs: Inputs
     context: tuple[str, ...]
     calibration: tuple[float, float, float]
+    share: float
     trees: bytes

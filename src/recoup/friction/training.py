@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError
 from recoup.events import MICROS, EventBatch, take
 from recoup.friction.evaluation import breakdown
-from recoup.friction.intent import Inputs, IntentModel, columns_of, read_inputs
+from recoup.friction.intent import Inputs, IntentModel, Learned, blend, columns_of, read_inputs
 from recoup.friction.intent_context import (
     CONTEXT_COLUMNS,
-    Vocabulary,
     encode_context,
     encode_out_of_fold,
     learn_vocabulary,
 )
 from recoup.friction.intent_rows import IntentRows, Period, Store, collect_rows
 from recoup.models.calibration import fit_calibration
+from recoup.models.linear import LinearModel, fit_linear, linear_rows
+from recoup.models.nodes import LOGISTIC
+from recoup.models.scoring import link_raw
 from recoup.models.trees import TreeEnsemble
 
 __all__ = ["IntentSettings", "evaluate_intent", "fit_intent", "train_intent"]
@@ -56,6 +58,11 @@ class IntentSettings(msgspec.Struct, frozen=True):
         At most this many; less on small logs.
     half_weight_events
         A row weighs ``1 / (events of its session + this)``: long sessions do not drown the rest.
+    rows_per_session
+        Each ensemble is fitted to at most this many rows of a session, drawn anew: the rows of
+        one session say much the same.
+    linear_share, linear_l2
+        Weight of the logistic regression beside the trees, and its penalty.
     gap_s
         A session that may go on beyond the period's end is left out: its label is unknown.
     """
@@ -65,11 +72,14 @@ class IntentSettings(msgspec.Struct, frozen=True):
     seeds: tuple[int, ...] = (1, 2, 3)
     learning_rate: float = 0.05
     leaves: int = 15
-    min_rows_in_leaf: int = 1_000
+    min_rows_in_leaf: int = 300
     l2: float = 20.0
     feature_share: float = 0.2
     row_share: float = 0.7
     half_weight_events: float = 5.0
+    rows_per_session: int = 8
+    linear_share: float = 0.4
+    linear_l2: float = 1e-4
     folds: int = 5
     gap_s: int = 1_800
 
@@ -159,13 +169,12 @@ def fit_intent(
     losses = [_weighted_loss(held, k, settings) for k in range(len(settings.rounds))]
     best = int(np.argmin(losses))
     calibration = fit_calibration(held.scores[:, best], held.rows.positive)
+    vocabulary = learn_vocabulary(rows.labelled)
     members = [_fit(rows, settings, seed, settings.rounds[best]) for seed in settings.seeds]
-    vocabulary = members[0][1]
     trees = TreeEnsemble.mean_of([TreeEnsemble.from_lightgbm(booster) for booster, _ in members])
+    learned = Learned(vocabulary, trees, members[0][1], settings.linear_share, calibration)
     inputs = _choose_inputs(rows.names)
-    model = IntentModel(
-        feature_hash, rows.names, inputs, CONTEXT_COLUMNS, vocabulary, trees, calibration
-    )
+    model = IntentModel(feature_hash, rows.names, inputs, CONTEXT_COLUMNS, learned)
     metrics = report(held.rows, calibration.apply(held.scores[:, best]))
     extra = {"trees": trees.n_trees, "training_rows": len(rows), "hash": model.hash}
     return model, {**metrics, **extra}
@@ -227,12 +236,23 @@ def _hold_out(rows: IntentRows, settings: IntentSettings) -> _Held:
         later = rows.where((start >= origin) & (start < end))
         if not earlier.positive.any() or len(later) == 0:
             continue
-        booster, vocabulary = _fit(earlier, settings, settings.seeds[0], settings.rounds[-1])
-        told = _matrix(later, encode_context(later.context, vocabulary))
-        trees = [np.asarray(booster.predict(told, num_iteration=k)) for k in settings.rounds]
         parts.append(later)
-        scores.append(np.column_stack(trees))
+        scores.append(_score_later(earlier, later, settings))
     return _Held(_concat(parts), np.concatenate(scores))
+
+
+def _score_later(
+    earlier: IntentRows, later: IntentRows, settings: IntentSettings
+) -> NDArray[np.float64]:
+    booster, linear = _fit(earlier, settings, settings.seeds[0], settings.rounds[-1])
+    vocabulary = learn_vocabulary(earlier.labelled)
+    table = _matrix(later, encode_context(later.context, vocabulary))
+    beside = linear_rows(table, linear)
+    trees = [
+        np.asarray(booster.predict(table, num_iteration=k, raw_score=True)) for k in settings.rounds
+    ]
+    raw = [blend(told, beside, settings.linear_share) for told in trees]
+    return link_raw(np.column_stack(raw), LOGISTIC, 1.0)
 
 
 def _concat(parts: list[IntentRows]) -> IntentRows:
@@ -255,13 +275,33 @@ def _weights(rows: IntentRows, settings: IntentSettings) -> NDArray[np.float64]:
 
 def _fit(
     rows: IntentRows, settings: IntentSettings, seed: int, rounds: int
-) -> tuple[lgb.Booster, Vocabulary]:
-    """Fit one ensemble, the context encoded out of fold so that no label meets itself."""
+) -> tuple[lgb.Booster, LinearModel]:
+    """Fit both parts, the context encoded out of fold so that no label meets itself."""
     fold = rows.visitor % settings.folds
-    table = _matrix(rows, encode_out_of_fold(rows.labelled, fold))
-    data = lgb.Dataset(table, rows.positive, weight=_weights(rows, settings))
-    booster = lgb.train(_parameters(len(rows), settings, seed), data, rounds)
-    return booster, learn_vocabulary(rows.labelled)
+    drawn = _draw(rows, settings.rows_per_session, seed)
+    context = encode_out_of_fold(rows.labelled, fold)[drawn]
+    own = rows.where(drawn)
+    table, weight = _matrix(own, context), _weights(own, settings)
+    data = lgb.Dataset(table, own.positive, weight=weight)
+    booster = lgb.train(_parameters(len(own), settings, seed), data, rounds)
+    if seed != settings.seeds[0]:
+        return booster, _NO_LINEAR
+    return booster, fit_linear(table, own.positive, weight, l2=settings.linear_l2)
+
+
+def _draw(rows: IntentRows, most: int, seed: int) -> NDArray[np.bool_]:
+    """Draw at most so many rows of each session."""
+    chance = np.random.default_rng(seed).random(len(rows))
+    order = np.lexsort((chance, rows.session))
+    session = rows.session[order]
+    starts = np.flatnonzero(np.r_[True, session[1:] != session[:-1]])
+    sizes = np.diff(np.r_[starts, len(rows)])
+    drawn = np.zeros(len(rows), bool)
+    drawn[order] = np.arange(len(rows)) - np.repeat(starts, sizes) < most
+    return drawn
+
+
+_NO_LINEAR: Final = LinearModel(*(np.zeros(0) for _ in LinearModel._fields))
 
 
 def _choose_inputs(names: tuple[str, ...]) -> Inputs:
