@@ -236,7 +236,7 @@ class _Moments(msgspec.Struct, frozen=True):
         rows = len(log.reward)
         sums, squares, overlap, largest = _pass(log, parameters, shift, rows)
         centre = float(parameters[4])
-        return cls.from_sums(rows, centre, shift, sums, squares, largest, overlap)
+        return cls.from_sums(rows, centre, shift, sums, squares, float(largest), overlap)
 
     @classmethod
     def from_sums(
