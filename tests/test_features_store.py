@@ -131,6 +131,15 @@ def test_memory_stays_bounded_while_visitors_come_and_go() -> None:
     assert sizes[-1] <= 2 * sizes[12]
 
 
+def test_memory_stays_bounded_for_single_events_too() -> None:
+    store = FeatureStore(SMALL, lateness_s=60, forget_after_s=7200)
+    for visitor in range(1, 20_000):
+        event = {"ts": visitor * 60 * S, "key": visitor, "visitor": visitor}
+        store.observe(*(event.get(name, 0) for name in store.columns))
+    assert sum(store.keys.values()) <= 500
+    assert store.used_bytes < 1_000_000
+
+
 def test_columns_must_be_there_and_of_one_length() -> None:
     store = FeatureStore(SMALL)
     columns = _columns(store, [1, 2])

@@ -60,7 +60,8 @@ def _emit_values(
     at = plan[g + RUNS_AT + 2 * OUT_VALUE + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_VALUE]):
         value = memory[record + plan[at]]
-        rows[row + plan[at + 1]] = math.nan if value == NULL else value / units[at + 2]
+        real = value / units[at + 2]
+        rows[row + plan[at + 1]] = math.nan if value == NULL else real
         at += 3
     at = plan[g + RUNS_AT + 2 * OUT_DECAYED + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_DECAYED]):

@@ -105,17 +105,13 @@ def _filtered(plan: Words, g: int, inputs: Words, reals: Reals, row: int) -> int
     bits = 0
     at = plan[g + RUNS_AT + 2 * FILTERS + 1]
     for number in range(plan[g + RUNS_AT + 2 * FILTERS]):
-        events = plan[at]
-        passes = events == 0 or (events >> code) & 1 == 1
-        if passes:
-            condition = plan[at + 2]
-            for _ in range(plan[at + 1]):
-                value = measure(inputs, reals, row, plan[condition], plan[condition + 1])
-                outcome = _outcome(value, plan[condition + 3])
-                passes = passes and plan[condition + 2] & outcome != 0
-                condition += 4
-        if passes:
-            bits |= 1 << number
+        passes = (plan[at] >> code | (plan[at] == 0)) & 1
+        condition = plan[at + 2]
+        for _ in range(plan[at + 1]):
+            value = measure(inputs, reals, row, plan[condition], plan[condition + 1])
+            passes &= plan[condition + 2] & _outcome(value, plan[condition + 3]) != 0
+            condition += 4
+        bits |= passes << number
         at += 3
     return bits
 
@@ -225,7 +221,10 @@ def slide(memory: Words, plan: Words, g: int, base: int, first: int, index: int)
 
 @compiled
 def accumulate(memory: Words, plan: Words, g: int, before: int, record: int, number: int) -> None:
-    """Carry counts, sums, latest values and peaks over from one state to the next."""
+    """Carry counts, sums, latest values and peaks over from one state to the next.
+
+    Values are read before it is known whether they count: choosing is cheaper than guessing.
+    """
     bits = memory[record + BITS]
     begins = memory[record + plan[g + STATE] + FIRST] == number
     at = plan[g + RUNS_AT + 2 * COUNTING + 1]
@@ -238,23 +237,24 @@ def accumulate(memory: Words, plan: Words, g: int, before: int, record: int, num
     for _ in range(plan[g + RUNS_AT + 2 * SUMMING]):
         word, mask = plan[at], plan[at + 1]
         total = 0 if begins and plan[at + 2] != 0 else memory[before + word]
-        if bits & mask == mask:
-            total = min(max(total + memory[record + plan[at + 3]], -SUM_LIMIT), SUM_LIMIT)
-        memory[record + word] = total
+        value = memory[record + plan[at + 3]]
+        total += value if bits & mask == mask else 0
+        memory[record + word] = min(max(total, -SUM_LIMIT), SUM_LIMIT)
         at += 4
     at = plan[g + RUNS_AT + 2 * LASTING + 1]
     for _ in range(plan[g + RUNS_AT + 2 * LASTING]):
         word, mask = plan[at], plan[at + 1]
         latest = NULL if begins and plan[at + 2] != 0 else memory[before + word]
-        memory[record + word] = memory[record + plan[at + 3]] if bits & mask == mask else latest
+        value = memory[record + plan[at + 3]]
+        memory[record + word] = value if bits & mask == mask else latest
         at += 4
     at = plan[g + RUNS_AT + 2 * PEAKING + 1]
     for _ in range(plan[g + RUNS_AT + 2 * PEAKING]):
         word, mask = plan[at], plan[at + 1]
         peak = NULL if begins and plan[at + 2] != 0 else memory[before + word]
-        if bits & mask == mask:
-            peak = max(peak, plan[at + 4] * memory[record + plan[at + 3]])
-        memory[record + word] = peak
+        value = memory[record + plan[at + 3]]
+        value = NULL if value == NULL else plan[at + 4] * value
+        memory[record + word] = max(peak, value) if bits & mask == mask else peak
         at += 5
 
 

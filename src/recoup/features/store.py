@@ -295,6 +295,8 @@ class FeatureStore:
             self._note[0, NOTE_RESUME] = number
             group = GROUPS_AT + GROUP_WORDS * number
             if 2 * self._memory[group + USED] > self._memory[group + MASK]:
+                if self._memory[WATERMARK] >= self._next_sweep:
+                    self.sweep()
                 self._make_room(number, 1)
             else:
                 self._grow()
