@@ -11,7 +11,7 @@ import pytest
 from recoup.decisions import Defect
 from recoup.defects import Evidence
 from recoup.engine import Engine, Settings
-from recoup.events import ITEM_SCHEMA, EventBatch, encode
+from recoup.events import ITEM_SCHEMA, EventBatch, concat_batches, encode
 from recoup.features import FeatureStore, standard_features
 from recoup.friction.moment import Moment
 from recoup.friction.signals import SIGNALS
@@ -30,11 +30,10 @@ def sure(defects: list[Defect]) -> list[Defect]:
 
 def ranked(scenario: str, seed: int) -> tuple[list[Defect], list[dict[str, object]]]:
     simulation = simulate(20_000, 7.0, seed, load_scenario(scenario))
-    engine, last = Engine(Settings(executes=False, review_s=1e9)), 0
-    for batch in simulation.batches:
-        engine.step(batch)
-        last = max([last, *batch.events["ts"].dt.epoch("us").to_list()])
-    return sure(engine.evidence.ranked(last + HOUR)), simulation.truth["defects"]
+    engine = Engine(Settings(executes=False))
+    events = concat_batches(simulation.batches)
+    engine.step(events)
+    return sure(engine.evidence.ranked(now_of(events.events))), simulation.truth["defects"]
 
 
 @pytest.mark.slow
