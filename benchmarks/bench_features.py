@@ -1,4 +1,4 @@
-"""Features against dicts and deques, Polars and River: ``bench_features.py [EVENTS]``.
+"""Features against peers: ``python -m benchmarks.bench_features [EVENTS]``.
 
 One core, CPU time, one row per event, in one run. Outputs are asserted equal before timing, where
 the peer can express them: River has no distinct count by time, and its float sums drift.
@@ -13,12 +13,15 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
-from feature_peers import DictDeque, RiverRolling, frame, polars_12, polars_40, tuples
-from feature_workload import Columns, cut, delay, workload
-from harness import RUNS, compare_rates, cpu_seconds, report
+from benchmarks.feature_peers import DictDeque, RiverRolling, frame, polars_12, polars_40, tuples
+from benchmarks.feature_workload import Columns, cut, delay, workload
+from benchmarks.harness import RUNS, compare_rates, cpu_seconds, report
 from recoup.features import FeatureSet, FeatureStore
 from recoup.features.standard import benchmark_12, benchmark_40, standard_features
 
@@ -65,7 +68,7 @@ def check_outputs(columns: Columns) -> None:
         store = FeatureStore(features)
         rows = np.concatenate([store.step(batch).values for batch in cut(columns, BATCH)])
         np.testing.assert_array_equal(store.rows_of_log(columns).values, rows)
-        theirs = peer(frame(columns)).cast(float).fill_null(np.nan).to_numpy()
+        theirs = peer(frame(columns)).cast(pl.Float64).fill_null(np.nan).to_numpy()
         np.testing.assert_allclose(rows, theirs, rtol=1e-12)
         if features.name == "benchmark_12":
             by_hand = np.array(DictDeque().fold(tuples(columns)), float)
@@ -76,7 +79,7 @@ def check_outputs(columns: Columns) -> None:
             check_river(rows[:3000][:, shared], river)
 
 
-def check_river(ours: np.ndarray, theirs: np.ndarray) -> None:
+def check_river(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
     """River has 0 where no value was seen, and sums of floats."""
     np.testing.assert_allclose(np.nan_to_num(ours), np.nan_to_num(theirs), rtol=1e-6, atol=1e-6)
 
@@ -130,21 +133,21 @@ def single(columns: Columns) -> None:
     events = tuples(some)
     for event in events[:half]:
         peer.fold_one(*event)
-    theirs = _per_call(lambda event: peer.fold_one(*event), events[half:])
+    theirs = _per_call(peer.fold_one, events[half:])
     for features in (benchmark_12(), benchmark_40(), standard_sized()):
         store = FeatureStore(features)
         values = list(zip(*(some[name].tolist() for name in store.columns), strict=True))
         for value in values[:half]:
             store.observe(*value)
         observe = store.observe
-        ours = _per_call(lambda value, observe=observe: observe(*value), values[half:])
+        ours = _per_call(observe, values[half:])
         report(
             "features_single",
             ours=statistics.median(ours),
             peer=statistics.median(theirs),
             peer_name="dict+deque (12)",
             ratio=statistics.median(theirs) / statistics.median(ours),
-            unit="us/call, timer and lambda included",
+            unit="us/call, timer included",
             runs=1,
             features=len(features.names),
             p99=float(np.percentile(ours, 99)),
@@ -162,11 +165,11 @@ def standard_sized() -> FeatureSet:
     return FeatureSet("standard_carried", 1, kept)
 
 
-def _per_call(work: Callable[[tuple[float, ...]], object], events: list) -> list[float]:
+def _per_call(work: Callable[..., object], events: list[tuple[Any, ...]]) -> list[float]:
     times = []
     for event in events:
         start = time.perf_counter_ns()
-        work(event)
+        work(*event)
         times.append((time.perf_counter_ns() - start) / 1000)
     return times
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 from river import stats, utils
 
-from feature_workload import Columns
+from benchmarks.feature_workload import Columns
 from recoup.events import CODE, UNKNOWN
 
 MINUTE = 60_000_000
@@ -139,7 +139,7 @@ def _since(name: str, kind: int | None = None) -> pl.Expr:
 def polars_12(data: pl.DataFrame) -> pl.DataFrame:
     """Compute the small set, sorted by time, in the order of arrival's rows."""
     ordered = data.with_row_index("row").sort("ts", "key")
-    parts = {window: [] for window in LENGTHS}
+    parts: dict[str, list[pl.Expr]] = {window: [] for window in LENGTHS}
     for window, kind in COUNTED:
         parts[window].append(_count(kind, f"{kind}_{window}"))
     parts["30m"].append((pl.col("latency").sum() / pl.col("latency").count() / 1e6).alias("lat"))
