@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recoup.decisions import Defect, Finding
 from recoup.defects.ranking import Ranking, rank
@@ -19,6 +20,9 @@ MAX_SESSIONS: Final = 1_000_000
 MAX_HOURS: Final = 24 * 45
 MAX_TOUCHES_PER_SESSION: Final = 200
 _COMPACT_ROWS: Final = 200_000
+_FRESH_ROWS: Final = 8_192
+_LATE: Final = 1
+"""Statuses beyond this one are of repeated events, and of those that came too late."""
 _FORMAT: Final = b"recoup.evidence/1"
 
 _LEVEL_OF: Final = {
@@ -54,26 +58,40 @@ class Evidence:
         self.max_hours = max_hours
         self._parts: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
         self._loose = 0
+        self._fresh: list[_Arrived] = []
+        self._waiting = 0
         self._taken = 0
         self._review_at = 2_000
         self._reviewed: list[Defect] = []
 
     def step(self, moment: Moment) -> int:
         """Fold a batch and give the number of events that were taken in."""
-        events = _annotated(moment)
-        if events.is_empty():
+        taken = int(np.count_nonzero(moment.rows.status <= _LATE))
+        if not taken:
             return 0
+        self._fresh.append(_arrived(moment))
+        self._waiting += len(moment)
+        self._taken += taken
+        if self._waiting >= _FRESH_ROWS:
+            self._fold()
+        return taken
+
+    def _fold(self) -> None:
+        """Sum up what came in, many small batches at once: queries cost more than rows."""
+        if not self._fresh:
+            return
+        events = _annotated(_joined(self._fresh))
+        self._fresh, self._waiting = [], 0
         self._parts["sessions"].append(_sessions_of(events))
         self._parts["touches"].append(_touches_of(events))
         self._parts["orders"].append(_orders_of(events))
         self._loose += events.height
-        self._taken += events.height
         if self._loose >= _COMPACT_ROWS:
             self.tables()
-        return events.height
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Give the tables ``sessions``, ``touches`` and ``orders``, one row per key, in order."""
+        self._fold()
         for name, merge in _MERGES.items():
             parts = self._parts[name] or [pl.DataFrame(schema=_TABLES[name])]
             self._parts[name] = [merge(pl.concat(parts, how="vertical"))]
@@ -145,25 +163,48 @@ class Evidence:
         self._loose = 0
 
 
-def _annotated(moment: Moment) -> pl.DataFrame:
-    """Put session, level, intent and signals beside the events; repeated and late rows stay out."""
+class _Arrived(msgspec.Struct, frozen=True):
+    """What evidence keeps of a moment until it is summed up: n events."""
+
+    events: pl.DataFrame
+    session: NDArray[np.int64]
+    intent: NDArray[np.float64]
+    mask: NDArray[np.int64]
+    status: NDArray[np.int8]
+
+
+def _arrived(moment: Moment) -> _Arrived:
     bits = np.left_shift(np.int64(1), np.arange(len(SIGNALS), dtype=np.int64))
     mask = np.where(moment.signals, bits, 0).sum(axis=1)
+    rows = moment.rows
+    return _Arrived(moment.batch.events, rows.session, moment.intent, mask, rows.status)
+
+
+def _joined(parts: list[_Arrived]) -> _Arrived:
+    if len(parts) == 1:
+        return parts[0]
+    events = pl.concat([part.events for part in parts])
+    columns = ("session", "intent", "mask", "status")
+    return _Arrived(events, *(np.concatenate([getattr(p, c) for p in parts]) for c in columns))
+
+
+def _annotated(arrived: _Arrived) -> pl.DataFrame:
+    """Put session, level, intent and signals beside the events; repeated and late rows stay out."""
     wanted = ["seq", "event", "order", "value", "element", *CONTEXTS, *TOUCHED]
     return (
-        moment.batch.events.select(pl.col("ts").to_physical(), *wanted)
+        arrived.events.select(pl.col("ts").to_physical(), *wanted)
         .with_columns(
-            pl.Series("session", moment.rows.session, pl.Int64),
-            pl.Series("intent", moment.intent, pl.Float64),
-            pl.Series("mask", mask, pl.Int64),
-            pl.Series("status", moment.rows.status, pl.Int8),
+            pl.Series("session", arrived.session, pl.Int64),
+            pl.Series("intent", arrived.intent, pl.Float64),
+            pl.Series("mask", arrived.mask, pl.Int64),
+            pl.Series("status", arrived.status, pl.Int8),
             pl.col("event")
             .cast(pl.String)
             .replace_strict(_LEVEL_OF, return_dtype=pl.Int8)
             .alias("level"),
             pl.col("is_new_visitor").cast(pl.String),
         )
-        .filter(pl.col("status") <= 1)
+        .filter(pl.col("status") <= _LATE)
     )
 
 
