@@ -56,6 +56,7 @@ def _tell(result: "DemoResult") -> None:
 
     stdout.print(ending(result.defects, result.saved, result.currency))
     stdout.print(_truth(result))
+    stdout.print(f"\nIn truth it saved {result.truly_saved:,.0f} {result.currency or ''} net.")
 
 
 def _truth(result: "DemoResult") -> Table:

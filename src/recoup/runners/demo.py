@@ -62,7 +62,9 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     found
         Ids of the true defects that a ranked one names, by type and entity.
     saved
-        Net value against the permanent holdout.
+        Net value against the permanent holdout, as measured.
+    truly_saved
+        The same in truth, for the whole run: only a simulator knows what would have been.
     seconds, events_per_second
         What the live part took.
     """
@@ -81,6 +83,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     truth: list[dict[str, Any]]
     found: list[str]
     saved: Lift | None
+    truly_saved: float
     seconds: float
     events_per_second: float
 
@@ -136,9 +139,14 @@ def run_demo(
         truth=truth["defects"],
         found=found_defects(truth["defects"], defects),
         saved=saved,
+        truly_saved=_truly_saved(truth["totals"]),
         seconds=seconds,
         events_per_second=runner.totals.events / seconds,
     )
+
+
+def _truly_saved(totals: dict[str, float]) -> float:
+    return totals["value"] - totals["value_without_acts"] - totals["cost_of_acts"]
 
 
 def found_defects(truth: Sequence[dict[str, Any]], ranked: Sequence[Defect]) -> list[str]:
