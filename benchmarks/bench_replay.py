@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from river import linear_model, preprocessing, stats, utils
@@ -21,7 +22,7 @@ from recoup.runners.replay import replay_source
 from recoup.simulator import load_scenario, write_simulation
 from recoup.sources import open_source
 
-VISITORS, DAYS, SEED = 12_000, 3.0, 5
+VISITORS, DAYS, SEED = 40_000, 4.0, 5
 PEER_EVENTS = 4_000
 RUNS = 3
 PERIODS = tuple(dt.timedelta(minutes=minutes) for minutes in (5, 30, 1440))
@@ -39,7 +40,7 @@ class RiverShop:
     """The peer: rolling counts by visitor, and a regression that learns from each event."""
 
     def __init__(self) -> None:
-        self.visitors: dict[str, dict[str, utils.TimeRolling]] = {}
+        self.visitors: dict[str, dict[str, Any]] = {}
         self.model = preprocessing.StandardScaler() | linear_model.LogisticRegression()
 
     def fold(self, rows: list[tuple[dt.datetime, str, str]]) -> int:
