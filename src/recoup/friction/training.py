@@ -21,7 +21,7 @@ from recoup.friction.intent_context import (
 )
 from recoup.friction.intent_rows import IntentRows, Period, Store, collect_rows
 from recoup.models.calibration import fit_calibration
-from recoup.models.linear import LinearModel, fit_linear, linear_rows
+from recoup.models.linear import LinearModel, fit_linear, linear_rows, no_linear
 from recoup.models.nodes import LOGISTIC
 from recoup.models.scoring import link_raw
 from recoup.models.trees import TreeEnsemble
@@ -284,8 +284,8 @@ def _fit(
     table, weight = _matrix(own, context), _weights(own, settings)
     data = lgb.Dataset(table, own.positive, weight=weight)
     booster = lgb.train(_parameters(len(own), settings, seed), data, rounds)
-    if seed != settings.seeds[0]:
-        return booster, _NO_LINEAR
+    if seed != settings.seeds[0] or not settings.linear_share:
+        return booster, no_linear(table.shape[1])
     return booster, fit_linear(table, own.positive, weight, l2=settings.linear_l2)
 
 
@@ -299,9 +299,6 @@ def _draw(rows: IntentRows, most: int, seed: int) -> NDArray[np.bool_]:
     drawn = np.zeros(len(rows), bool)
     drawn[order] = np.arange(len(rows)) - np.repeat(starts, sizes) < most
     return drawn
-
-
-_NO_LINEAR: Final = LinearModel(*(np.zeros(0) for _ in LinearModel._fields))
 
 
 def _choose_inputs(names: tuple[str, ...]) -> Inputs:

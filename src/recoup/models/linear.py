@@ -77,6 +77,12 @@ def fit_linear(
     return LinearModel(center, spread, fitted[:d], fitted[d : 2 * d], fitted[2 * d :])
 
 
+def no_linear(width: int) -> LinearModel:
+    """Make the model that gives log-odds of 0 to every row of ``width`` features."""
+    zeros = np.zeros(width)
+    return LinearModel(zeros, np.ones(width), zeros, zeros, np.zeros(1))
+
+
 def linear_rows(features: NDArray[np.float64], model: LinearModel) -> NDArray[np.float64]:
     """Give the log-odds of rows of shape (n, d): shape (n,)."""
     out = np.empty(len(features))
