@@ -187,7 +187,7 @@ class Follower:
         heights = [frame.height for frame in frames]
         ended = {
             name: where
-            for name in self._wanted
+            for name in sorted(self._wanted)
             if (where := self._end(name, windows, heights)) is not None
         }
         if not ended:
