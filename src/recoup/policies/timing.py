@@ -262,5 +262,5 @@ def _matches(watched: Watched, moment: Moment) -> NDArray[np.bool_]:
     known = [(column, value) for column, value in watched.where if column in EVENT_SCHEMA]
     if len(known) < len(watched.where) or not known:
         return np.zeros(len(moment), np.bool_)
-    tests = [pl.col(column).eq_missing(pl.lit(value)) for column, value in known]
+    tests = [pl.col(column).cast(pl.String).eq_missing(pl.lit(value)) for column, value in known]
     return moment.batch.events.select(pl.all_horizontal(tests)).to_series().to_numpy()

@@ -1,0 +1,89 @@
+"""The closed loop on a small shop: decisions reach it, outcomes return, the truth stands beside."""
+
+import doctest
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from recoup.causal import holdout
+from recoup.causal.holdout import HoldoutComparison
+from recoup.decisions import Interval
+from recoup.report import DemoView
+from recoup.runners.demo import DemoResult, found_defects, run_demo
+from recoup.stores import SqliteJournal
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoResult, Path]:
+    folder = tmp_path_factory.mktemp("demo")
+    with DemoView(None, title="demo") as view:
+        return run_demo(folder, view, visitors=4000, days=0.5, seed=4), folder
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(holdout).failed == 0
+
+
+def test_the_loop_is_closed(demo: tuple[DemoResult, Path]) -> None:
+    result, folder = demo
+    with SqliteJournal(folder / "demo.db", read_only=True) as journal:
+        decisions = pl.concat([record.frame for record in journal.read(kind="decisions")])
+        outcomes = pl.concat([record.frame for record in journal.read(kind="outcomes")])
+        events = sum(record.frame.height for record in journal.read(kind="events"))
+    assert events == result.events
+    assert decisions["executed"].all()
+    assert sum(result.decisions.values()) == decisions.height
+    assert any(action.startswith("act:") for action in result.decisions)
+    assert outcomes["decision"].is_in(decisions["id"].implode()).all()
+    acted = decisions.filter(pl.col("action").str.starts_with("act:"))
+    assert "holdout" not in set(acted["slice"])
+    assert set(decisions["policy"]) != set(decisions["policy"].head(1))
+
+
+def test_what_was_measured_is_told_with_the_truth(demo: tuple[DemoResult, Path]) -> None:
+    result, _ = demo
+    assert result.saved is not None
+    assert isinstance(result.saved.total, Interval)
+    assert np.isfinite(result.truly_saved)
+    assert set(result.found) <= {true["id"] for true in result.truth}
+    assert msgspec.json.encode(result).startswith(b"{")
+
+
+def test_a_defect_is_named_only_where_its_entity_agrees(demo: tuple[DemoResult, Path]) -> None:
+    result, _ = demo
+    sure = [defect for defect in result.defects if defect.confidence > 0.5]
+    assert sure
+    true = {"id": "t", "type": sure[0].type, "entity": dict(sure[0].entity)}
+    assert found_defects([true], sure) == ["t"]
+    other = true | {"entity": dict.fromkeys(sure[0].entity, "elsewhere")}
+    assert found_defects([other], sure) == []
+
+
+def test_only_the_first_executed_decision_of_a_visitor_counts() -> None:
+    compared = HoldoutComparison()
+    decisions = pl.DataFrame(
+        {
+            "id": [1, 2, 3, 4, 5, 6],
+            "visitor": ["a", "a", "b", "c", "d", "e"],
+            "executed": [True, True, True, True, True, False],
+            "slice": ["policy", "policy", "policy", "holdout", "holdout", "policy"],
+        }
+    )
+    outcomes = pl.DataFrame(
+        {
+            "decision": [1, 2, 3, 4, 5, 6],
+            "net_value_micros": [v * 1_000_000 for v in (4, 100, 2, 1, 1, 100)],
+        }
+    )
+    compared.step(decisions, outcomes)
+    lift = compared.lift()
+    assert lift is not None
+    assert (lift.per_visitor.value, lift.treated, lift.holdout) == (2.0, 2, 2)
+    revised = pl.DataFrame({"decision": [1], "net_value_micros": [0]})
+    compared.step(decisions.clear(), revised)
+    after = compared.lift()
+    assert after is not None
+    assert after.per_visitor.value == 0.0
