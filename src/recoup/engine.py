@@ -26,6 +26,9 @@ from recoup.policies import ExpectedNetValue, Learner
 from recoup.policies.version import Settings as PolicySettings
 
 VERSION: Final = 1
+LIVE_GROWTH: Final = 0.25
+FOREIGN_GROWTH: Final = 1.0
+"""Events needed for another ranking, as a share of those known: a log of the past can wait."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +126,8 @@ class Engine:
         self.signals = SignalDetector()
         self.stage_rates = StageRates(session_gap_s=chosen.session_gap_s)
         self.intent = intent or self.stage_rates
-        self.evidence = Evidence()
+        growth = LIVE_GROWTH if chosen.executes else FOREIGN_GROWTH
+        self.evidence = Evidence(review_growth=growth)
         self.policy = ExpectedNetValue(
             chosen.policy, executes=chosen.executes, model=self.intent.hash
         )

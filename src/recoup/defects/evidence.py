@@ -44,6 +44,8 @@ class Evidence:
     ----------
     max_sessions, max_hours
         What is kept, by event time.
+    review_growth
+        Share by which the events must grow from one review's ranking to the next.
 
     Examples
     --------
@@ -53,7 +55,14 @@ class Evidence:
 
     name = "evidence"
 
-    def __init__(self, *, max_sessions: int = MAX_SESSIONS, max_hours: int = MAX_HOURS) -> None:
+    def __init__(
+        self,
+        *,
+        max_sessions: int = MAX_SESSIONS,
+        max_hours: int = MAX_HOURS,
+        review_growth: float = 0.25,
+    ) -> None:
+        self._growth = review_growth
         self.max_sessions = max_sessions
         self.max_hours = max_hours
         self._parts: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
@@ -119,14 +128,14 @@ class Evidence:
         return rank(self.tables(), now)
 
     def review(self, now: int) -> list[Defect]:
-        """Give the defects as of the last ranking, made anew once a quarter more is known.
+        """Give the defects as of the last ranking, made anew once enough more is known.
 
-        Ranking costs time in proportion to what is known; so all reviews together cost about five
-        times the last.
+        Ranking costs time in proportion to what is known; so all reviews together cost about
+        ``1 + 1 / review_growth`` times the last.
         """
         if self._taken >= self._review_at:
             self._reviewed = self.ranking(now).defects
-            self._review_at = self._taken + max(self._taken // 4, 2_000)
+            self._review_at = self._taken + max(int(self._taken * self._growth), 2_000)
         return self._reviewed
 
     def ranked(self, now: int) -> list[Defect]:
