@@ -287,5 +287,5 @@ def _journalled_findings(journal: SqliteJournal) -> tuple[Finding, ...]:
 
 
 def _warnings(dead_letters: Mapping[str, int], findings: Sequence[Finding]) -> list[str]:
-    lost = [f"{count:,} rows are dead letters: {why}" for why, count in dead_letters.items()]
+    lost = [f"Dead letters, {why}: {count:,}." for why, count in dead_letters.items()]
     return [*lost, *(finding.detail for finding in findings)]
