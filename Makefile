@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KERNELS := $(wildcard tests/test_features*.py) $(addprefix tests/test_, intake.py signals.py \
+	policies.py learner.py interventions.py trees.py calibration.py intent.py evidence.py \
+	defects.py outcomes.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test slow check lint types layers bench coverage lock clean
@@ -44,8 +47,9 @@ layers: $(READY)
 bench: $(READY)  ## print one JSON line per benchmark and peer
 	$(BIN)/python -m benchmarks
 
-coverage: $(READY)  ## line coverage of the core, kernels run without the compiler
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing
+coverage: $(READY)  ## line coverage: kernels without the compiler, then everything with it
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m "not slow" $(KERNELS) --cov --cov-report=
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-append --cov-report=term-missing
 
 lock: $(READY)  ## compile pyproject.toml into requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev --group bench \
