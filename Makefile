@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 KERNELS := $(wildcard tests/test_features*.py) $(addprefix tests/test_, intake.py signals.py \
 	policies.py learner.py interventions.py trees.py calibration.py intent.py evidence.py \
 	defects.py outcomes.py)
@@ -27,10 +28,10 @@ demo: $(READY)  ## run the whole loop on a simulated shop, in the terminal
 	$(BIN)/recoup demo
 
 test: $(READY)  ## run the tests (without the long simulations)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 slow: $(READY)  ## run the long simulations and crash tests
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 check: lint types layers test  ## everything CI runs
 
@@ -48,8 +49,8 @@ bench: $(READY)  ## print one JSON line per benchmark and peer
 	$(BIN)/python -m benchmarks
 
 coverage: $(READY)  ## line coverage: kernels without the compiler, then everything with it
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m "not slow" $(KERNELS) --cov --cov-report=
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-append --cov-report=term-missing
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "not slow" $(KERNELS) --cov --cov-report=
+	$(PYTEST) -m "not slow" --cov --cov-append --cov-report=term-missing
 
 lock: $(READY)  ## compile pyproject.toml into requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev --group bench \
