@@ -156,6 +156,31 @@ def test_single_events_get_the_decisions_of_batches() -> None:
         assert [o.value_micros for o in one.options] == row["values_micros"]
 
 
+def test_single_events_follow_batches_beliefs_and_growth_of_the_same_policy() -> None:
+    chosen = Settings(holdout_share=0.0)
+    alone, mixed = ExpectedNetValue(chosen), ExpectedNetValue(chosen)
+    decider = SingleDecider(mixed)
+    loss = float(Beliefs.prior().loss[0])
+    for round_number in range(3):
+        moment = moment_of(["payment_error"] * 900, [f"v{round_number}-{n}" for n in range(900)])
+        expected = alone.step(moment)
+        events = zip(moment.batch.column("ts").tolist(), expected["event"], strict=True)
+        for n, (at, key) in enumerate(events):
+            session = int(moment.rows.session[n])
+            event = (at, key, CODE["payment_error"], session, 60_000_000, 0, 0, session, 4, 0)
+            one = decider.decide("v", event, reason=REASONS.index("K5"), intent=0.4, loss=loss)
+            assert one is not None
+            assert one.id == expected["id"][n]
+            assert one.propensity == expected["propensity"][n]
+        between = declined(300 * (round_number + 1))
+        assert mixed.step(between).equals(alone.step(between))
+        beliefs = Beliefs(alone.beliefs.recovered * 0.9, alone.beliefs.loss, 40_000_000)
+        for policy in (alone, mixed):
+            policy.adopt(beliefs)
+            policy.restore(policy.snapshot())
+        decider.refresh()
+
+
 def test_a_confirmed_defect_opens_decision_points_on_its_entity() -> None:
     hour = Interval(1.0, low=0.5, high=1.5)
     defect = Defect(

@@ -39,7 +39,7 @@ class Interval(msgspec.Struct, frozen=True):
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
 
-class Action(msgspec.Struct, frozen=True, order=True):
+class Action(msgspec.Struct, frozen=True, order=True, gc=False):
     """One option at a decision point: act, wait, or never.
 
     Parameters
@@ -79,7 +79,7 @@ class Action(msgspec.Struct, frozen=True, order=True):
         return Action("wait", wait_s=int(rest)) if kind == "wait" else Action("never")
 
 
-class Option(msgspec.Struct, frozen=True):
+class Option(msgspec.Struct, frozen=True, gc=False):
     """An eligible action, what the policy thinks of it, and how likely it takes it.
 
     Parameters
@@ -97,7 +97,7 @@ class Option(msgspec.Struct, frozen=True):
     value_micros: float
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What was decided for a journey at a moment, and all it takes to replay it.
 
     Parameters

@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError
+from recoup.models.addresses import halves_at, last_axis, reals_at, words_at
 from recoup.models.nodes import (
     CATEGORICAL,
     DEFAULT_LEFT,
@@ -66,6 +67,22 @@ def scan_one(row: NDArray[np.float64], tables: Tables, reach: NDArray[np.int64])
     if tables.settings[1] == LOGISTIC:
         return 1.0 / (1.0 + math.exp(-tables.settings[2] * raw))
     return float(raw)
+
+
+@njit(cache=True, nogil=True)
+def scan_located(row: NDArray[np.float64], places: NDArray[np.int64]) -> float:
+    """Predict one row as :func:`scan_one` does; ``places`` are those of tables, then scratch."""
+    tables = Tables(
+        reals_at(places, 0),
+        halves_at(places, 1),
+        words_at(places, 2),
+        halves_at(places, 3).reshape(-1, last_axis(places, 3)),
+        reals_at(places, 4).reshape(-1, last_axis(places, 4)),
+        halves_at(places, 5),
+        words_at(places, 6),
+        reals_at(places, 7),
+    )
+    return scan_one(row, tables, words_at(places, 8))
 
 
 @njit(cache=True, nogil=True)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError
+from recoup.models.addresses import Located
 from recoup.models.nodes import (
     Nodes,
     mean_nodes,
@@ -32,7 +33,7 @@ from recoup.models.scoring import (
     compile_tables,
     link_raw,
     scan_batch,
-    scan_one,
+    scan_located,
     walk_batch,
 )
 
@@ -72,7 +73,9 @@ class TreeEnsemble:
         self.n_trees = len(nodes.first_leaf) - 1
         narrow = int(np.diff(nodes.first_leaf).max()) <= MAX_NARROW_LEAVES
         self.tables: Tables | None = compile_tables(nodes) if narrow else None
-        self._scratch = np.empty(self.n_trees, np.int64)
+        scratch = np.empty(self.n_trees, np.int64)
+        self._located = Located(*(self.tables or ()), scratch)
+        self._places = self._located.places
 
     @classmethod
     def from_lightgbm(cls, booster: lgb.Booster) -> "TreeEnsemble":
@@ -157,7 +160,7 @@ class TreeEnsemble:
             return float(self.predict(row[np.newaxis])[0])
         if len(row) != self.n_features:
             raise ModelError(f"Expected a row of {self.n_features} features, got {len(row)}")
-        return scan_one(row, self.tables, self._scratch)
+        return scan_located(row, self._places)
 
 
 _MATRIX: Final = 2

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from recoup.events import CODE
 from recoup.friction.memory import find
 from recoup.friction.moment import CARTED, PURCHASED
+from recoup.models.addresses import flags_at, last_axis, reals_at, words_at
 from recoup.policies.slices import HOLDOUT, RANDOM, combine, slice_of, uniform
 from recoup.policies.value import (
     ACTS,
@@ -25,12 +26,15 @@ from recoup.policies.value import (
 
 TS, KEY, EVENT, VISITOR, VALUE, PRICE, QUANTITY, SESSION, STAGE, STATUS = range(10)
 """Columns of the encoded events, int64 (n, 10)."""
+NUMBERS: Final = STATUS + 2
+"""Those, and the reason's code."""
 
 SESSION_WIDTH: Final = 8
 _USED, _CART, _UNTIL, _CLOSED, _REASON, _REASON_AT, _LOSS, _BOUGHT = range(SESSION_WIDTH)
 ACTED: Final = 3
 VISITOR_WIDTH: Final = 1 + ACTS * ACTED
-ROW, COUNT, CHOSEN, ID, SLICE, REASON = range(6)
+WHOLE: Final = 6
+ROW, COUNT, CHOSEN, ID, SLICE, REASON = range(WHOLE)
 """Columns of what is drawn, int64 (d, 6)."""
 
 _ADD: Final = CODE["add_to_cart"]
@@ -112,6 +116,45 @@ def decide_events(
         _remember(event[TS], outputs.codes[made, whole[CHOSEN]], own, acted_at)
         made += 1
     return made
+
+
+@njit(cache=True, nogil=True)
+def decide_located(policy: NDArray[np.int64], own: NDArray[np.int64]) -> int:
+    """Fold one event as :func:`decide_events` does; -1, and nothing done, if memory has no room.
+
+    Parameters
+    ----------
+    policy
+        Places of the tables, of the constants (three words, then the shares) and of the stores.
+    own
+        Places of numbers, reals and outputs, each of one row.
+    """
+    session_keys, session_used = words_at(policy, 8), words_at(policy, 10)
+    visitor_keys, visitor_used = words_at(policy, 11), words_at(policy, 13)
+    full = 2 * (session_used[0] + 1) > len(session_keys)
+    if full or 2 * (visitor_used[0] + 1) > len(visitor_keys):
+        return -1
+    tables = Tables(
+        flags_at(policy, 0).reshape(-1, last_axis(policy, 0)),
+        words_at(policy, 1).reshape(-1, last_axis(policy, 1)),
+        words_at(policy, 2),
+        reals_at(policy, 3).reshape(-1, last_axis(policy, 3)),
+        reals_at(policy, 4).reshape(-1, last_axis(policy, 4)),
+        reals_at(policy, 5),
+    )
+    words = words_at(policy, 6)
+    constants = Constants(words[0], words[1], words[2], reals_at(policy, 7))
+    sessions = words_at(policy, 9).reshape(-1, SESSION_WIDTH)
+    visitors = words_at(policy, 12).reshape(-1, VISITOR_WIDTH)
+    stores = Stores(session_keys, sessions, session_used, visitor_keys, visitors, visitor_used)
+    numbers, reals = words_at(own, 0).reshape(1, -1), reals_at(own, 1).reshape(1, -1)
+    outputs = Outputs(
+        words_at(own, 2).reshape(1, -1),
+        words_at(own, 3).reshape(1, -1),
+        reals_at(own, 4).reshape(1, -1),
+        reals_at(own, 5).reshape(1, -1),
+    )
+    return int(decide_events(tables, constants, stores, numbers, reals, outputs))
 
 
 @njit(cache=True, nogil=True)

@@ -1,16 +1,22 @@
 """One event at a time: the policy's fast path, by the kernel that batches use."""
 
+import struct
 from typing import Final
 
 import numpy as np
 
 from recoup.decisions import Action, Decision, Option
-from recoup.policies.core import COUNT, Outputs
+from recoup.models.addresses import Located
+from recoup.policies.core import NUMBERS, WHOLE
 from recoup.policies.slices import SLICES
 from recoup.policies.timing import LABELS, ExpectedNetValue
 from recoup.policies.value import OPTIONS
 from recoup.policies.version import REASONS
 
+_INPUT: Final = struct.Struct(f"={NUMBERS}q2d")
+_OUTPUT: Final = struct.Struct(f"={WHOLE + OPTIONS}q{2 * OPTIONS}d")
+_ODDS: Final = WHOLE + OPTIONS
+_VALUES: Final = _ODDS + OPTIONS
 _ACTIONS: Final = tuple(Action.parse(label) for label in LABELS)
 
 
@@ -36,10 +42,12 @@ class SingleDecider:
 
     def __init__(self, policy: ExpectedNetValue) -> None:
         self._policy = policy
-        self._numbers = np.zeros((1, 11), np.int64)
-        self._reals = np.zeros((1, 2))
-        whole, codes = np.zeros((1, 6), np.int64), np.zeros((1, OPTIONS), np.int64)
-        self._outputs = Outputs(whole, codes, np.zeros((1, OPTIONS)), np.zeros((1, OPTIONS)))
+        self._given, self._drawn = bytearray(_INPUT.size), bytearray(_OUTPUT.size)
+        given, drawn = np.frombuffer(self._given, np.int64), np.frombuffer(self._drawn, np.int64)
+        numbers, reals = given[:NUMBERS], given[NUMBERS:].view(np.float64)
+        whole, codes = drawn[:WHOLE], drawn[WHOLE:_ODDS]
+        odds, values = drawn[_ODDS:_VALUES].view(np.float64), drawn[_VALUES:].view(np.float64)
+        self._located = Located(numbers, reals, whole, codes, odds, values)
         self.refresh()
 
     def refresh(self) -> None:
@@ -64,24 +72,21 @@ class SingleDecider:
         intent
             P(purchase later in this session).
         """
-        numbers = self._numbers
-        numbers[0] = (*event, reason)
-        self._reals[0] = (intent, loss)
-        if not self._policy.decide_into(numbers, self._reals, self._outputs):
+        _INPUT.pack_into(self._given, 0, *event, reason, intent, loss)
+        if not self._policy.decide_one(self._located.places):
             return None
         return self._decision(visitor, event, intent)
 
     def _decision(self, visitor: str, event: tuple[int, ...], intent: float) -> Decision:
-        whole = self._outputs.whole[0].tolist()
-        count = whole[COUNT]
-        drawn = self._outputs
-        codes = drawn.codes[0, :count].tolist()
-        odds, values = drawn.odds[0, :count].tolist(), drawn.values[0, :count].tolist()
-        options = tuple(
+        drawn = _OUTPUT.unpack(self._drawn)
+        _, count, chosen, key, group, reason = drawn[:WHOLE]
+        options = tuple([
             Option(_ACTIONS[code], odd, value)
-            for code, odd, value in zip(codes, odds, values, strict=True)
-        )
-        _, _, chosen, key, group, reason = whole
+            for code, odd, value in zip(
+                drawn[WHOLE : WHOLE + count], drawn[_ODDS : _ODDS + count], drawn[_VALUES:],
+                strict=False,
+            )
+        ])  # fmt: skip
         policy = self._policy
         return Decision(
             key, event[0], visitor, event[7], event[1], SLICES[group], self._shares[group],

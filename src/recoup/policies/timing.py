@@ -14,6 +14,7 @@ from recoup.events import ENTITY_LABELS, EVENT_SCHEMA, encode, hash64
 from recoup.friction.memory import Memory
 from recoup.friction.moment import Moment
 from recoup.interventions import INTERVENTIONS, Limits
+from recoup.models.addresses import Located
 from recoup.policies.core import (
     SESSION_WIDTH,
     VISITOR_WIDTH,
@@ -21,6 +22,7 @@ from recoup.policies.core import (
     Outputs,
     Stores,
     decide_events,
+    decide_located,
 )  # fmt: skip
 from recoup.policies.slices import SLICES
 from recoup.policies.value import OPTIONS, WAITS_S, Tables
@@ -101,10 +103,10 @@ class ExpectedNetValue:
         self.beliefs = Beliefs.prior(self.settings.order_value)
         self.watched: tuple[Watched, ...] = ()
         self._limits = Limits()
+        self._located: Located | None = None
         self._freeze()
         self._sessions = Memory(SESSION_WIDTH)
         self._visitors = Memory(VISITOR_WIDTH)
-        self._stores: Stores | None = None
 
     def adopt(self, beliefs: Beliefs) -> None:
         """Take up what was learned; from the next batch on."""
@@ -132,6 +134,7 @@ class ExpectedNetValue:
         shares = np.array((self.settings.random_share, self.settings.holdout_share))
         version = hash64(self.beliefs.version)
         self._constants = Constants(self.settings.seed, version, self.beliefs.order_value, shares)
+        self._located = None
 
     def step(self, moment: Moment) -> pl.DataFrame:
         """Decide at every decision point of a batch: a frame of ``DECISION_SCHEMA``."""
@@ -166,30 +169,44 @@ class ExpectedNetValue:
         count = len(numbers)
         whole, codes = np.zeros((count, 6), np.int64), np.zeros((count, OPTIONS), np.int64)
         outputs = Outputs(whole, codes, np.zeros((count, OPTIONS)), np.zeros((count, OPTIONS)))
-        made = self.decide_into(numbers, reals, outputs)
+        self._make_room(count)
+        made = decide_events(self._tables, self._constants, self._stores(), numbers, reals, outputs)
         odds, values = outputs.odds[:made], outputs.values[:made]
         return Drawn(whole[:made], codes[:made], odds, values)
 
-    def decide_into(
-        self, numbers: NDArray[np.int64], reals: NDArray[np.float64], outputs: Outputs
-    ) -> int:
-        """Decide as :meth:`decide` does, into given tables, and give the number of decisions."""
-        count = len(numbers)
-        sessions, visitors, most = self._sessions, self._visitors, self.settings.max_sessions
-        if 2 * (sessions.used.item() + count) > len(sessions.keys):
-            sessions.reserve(count, _IDLE_US, most)
-            self._stores = None
-        if 2 * (visitors.used.item() + count) > len(visitors.keys):
-            visitors.reserve(count, _IDLE_US, most)
-            self._stores = None
-        if self._stores is None:
-            self._stores = Stores(
-                sessions.keys, sessions.rows, sessions.used,
-                visitors.keys, visitors.rows, visitors.used,
-            )  # fmt: skip
-        return int(
-            decide_events(self._tables, self._constants, self._stores, numbers, reals, outputs)
-        )
+    def decide_one(self, own: NDArray[np.int64]) -> bool:
+        """Decide on one event as :meth:`decide` does; say whether there is a decision.
+
+        Parameters
+        ----------
+        own
+            Places of numbers, reals and :class:`Outputs`, of one row each.
+        """
+        located = self._located or self._locate()
+        made = decide_located(located.places, own)
+        if made < 0:
+            self._make_room(1)
+            made = decide_located(self._locate().places, own)
+        return made > 0
+
+    def _make_room(self, count: int) -> None:
+        for memory in (self._sessions, self._visitors):
+            if 2 * (memory.used.item() + count) > len(memory.keys):
+                memory.reserve(count, _IDLE_US, self.settings.max_sessions)
+                self._located = None
+
+    def _stores(self) -> Stores:
+        sessions, visitors = self._sessions, self._visitors
+        return Stores(
+            sessions.keys, sessions.rows, sessions.used,
+            visitors.keys, visitors.rows, visitors.used,
+        )  # fmt: skip
+
+    def _locate(self) -> Located:
+        *words, shares = self._constants
+        constants = np.array(words, np.int64), shares
+        self._located = Located(*self._tables, *constants, *self._stores())
+        return self._located
 
     def _frame(self, moment: Moment, drawn: Drawn, keys: NDArray[np.generic]) -> pl.DataFrame:
         rows, count, chosen, key, group, reason = drawn.whole.T
@@ -242,7 +259,7 @@ class ExpectedNetValue:
         self.watched = watched
         self._sessions.load(sessions)
         self._visitors.load(visitors)
-        self._stores = None
+        self._located = None
 
 
 def _ragged(table: NDArray[np.generic], count: NDArray[np.int64]) -> pl.Series:
