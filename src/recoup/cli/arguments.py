@@ -20,7 +20,10 @@ Log = Annotated[
 ]
 Format = Annotated[
     str | None,
-    typer.Option(help="`native` or `google_merch_store`; found out where it is not given."),
+    typer.Option(
+        help="`native`, `google_merch_store`, or a public log: `online_retail`, `cdnow`, "
+        "`completejourney`, `retailrocket`, `yoochoose`, `taobao`; found out where it is not given."
+    ),
 ]
 Mapping = Annotated[
     Path | None,

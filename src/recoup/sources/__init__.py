@@ -15,6 +15,8 @@ from recoup.sources.mapping import load_mapping
 from recoup.sources.native import MAPPING, is_native, write_native
 from recoup.sources.native import NAME as NATIVE
 from recoup.sources.readers import first_block
+from recoup.sources.shipped import NAMES as SHIPPED
+from recoup.sources.shipped import open_shipped, recognise
 from recoup.sources.tables import Dialect
 
 __all__ = [
@@ -29,7 +31,7 @@ __all__ = [
     "write_native",
 ]
 
-FORMATS: Final = (NATIVE, SHOP)
+FORMATS: Final = (NATIVE, SHOP, *SHIPPED)
 """The formats that need no mapping file."""
 
 
@@ -72,28 +74,26 @@ def open_source(
         format = rules  # noqa: A001
     if format == SHOP or (format is None and log.is_dir() and is_shop(log)):
         return GoogleMerchStore(log, now=moment)
+    if format in SHIPPED:
+        return open_shipped(format, find_files(log), now=moment)
     if format not in {None, NATIVE}:
         raise SourceError(
             f"Expected a format out of {', '.join(FORMATS)}, got `{format}`",
             hint="any other table is read through a mapping file",
         )
     files = _native_files(find_files(log))
-    if format is None:
-        _recognise(files, log)
-    return MappedSource(files, MAPPING, now=moment)
+    if format == NATIVE or is_native(columns := first_block(files, Dialect()).frame.columns):
+        return MappedSource(files, MAPPING, now=moment)
+    if (known := recognise(find_files(log))) is not None:
+        return open_shipped(known, find_files(log), now=moment)
+    raise SourceError(
+        f"Expected a log of a known format, got `{log}` with columns {', '.join(columns)}",
+        hint=f"propose a mapping with `recoup inspect {log} > mapping.toml`, look it over, "
+        "and pass it with --mapping mapping.toml",
+    )
 
 
 def _native_files(files: list[LogFile]) -> list[LogFile]:
     """Take `events.*` alone where there is one: a simulated log has its truth beside it."""
     named = [file for file in files if Path(file.label).name.split(".")[0] == "events"]
     return named or files
-
-
-def _recognise(files: list[LogFile], log: Path) -> None:
-    columns = first_block(files, Dialect()).frame.columns
-    if not is_native(columns):
-        raise SourceError(
-            f"Expected a log of a known format, got `{log}` with columns {', '.join(columns)}",
-            hint=f"propose a mapping with `recoup inspect {log} > mapping.toml`, look it over, "
-            "and pass it with --mapping mapping.toml",
-        )

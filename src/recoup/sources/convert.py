@@ -38,6 +38,9 @@ from recoup.sources.values import (
 )
 
 IGNORE: Final = "ignore"
+IDS: Final = ("id", "visitor", "session", "item", "order")
+WHOLE: Final = r"^(\d+)\.0$"
+"""How some tools write whole numbers in a column that has gaps: 17.0 is 17."""
 
 
 class Converted(msgspec.Struct, frozen=True):
@@ -99,7 +102,7 @@ class Raw:
 def convert(block: Block, mapping: Mapping, now: dt.datetime) -> Converted:
     """Turn a block into events, item lines and dead letters; no row vanishes uncounted."""
     by = mapping.items.group_by if mapping.items is not None else []
-    grouped = group(block, by) if by else None
+    grouped = group(block, mapping.items) if mapping.items is not None and by else None
     raw = Raw(block if grouped is None else grouped.events)
     wanted = ~_ignored(raw, mapping)
     time = _time(raw, mapping, now)
@@ -182,16 +185,16 @@ def _ignored(raw: Raw, mapping: Mapping) -> pl.Series:
         if rule.equals:
             ignored |= text.is_in(rule.equals).fill_null(value=False)
         if rule.matches is not None:
-            ignored |= _matches(text, rule.matches)
+            ignored |= _matches(text, rule.matches, "[[ignore]]")
     return ignored
 
 
-def _matches(text: pl.Series, pattern: str) -> pl.Series:
+def _matches(text: pl.Series, pattern: str, place: str) -> pl.Series:
     try:
         return text.str.contains(pattern).fill_null(value=False)
     except pl.exceptions.ComputeError as error:
         raise MappingError(
-            f"Expected a regular expression under [[ignore]], got `{pattern}`: {error}"
+            f"Expected a regular expression under {place}, got `{pattern}`: {error}"
         ) from error
 
 
@@ -211,10 +214,20 @@ def _names(raw: Raw, mapping: Mapping) -> tuple[pl.Series, pl.Series, pl.Series]
     else:
         text = raw.text(rule.sources, mapping.nulls, joint=".")
     known = text.replace(rule.names) if rule.names else text
+    if rule.patterns:
+        known = known.zip_with(text.is_in(list(rule.names)), _patterned(text, rule.patterns))
     tidy = known.str.strip_chars().str.to_lowercase().str.replace_all(r"[\s-]+", "_")
     canonical = tidy.set(~tidy.is_in(list(CODE)).fill_null(value=False), "custom")
     custom = text.set(known.eq_missing(IGNORE), IGNORE)
     return canonical.fill_null("custom").cast(EventName), custom, text.is_null()
+
+
+def _patterned(text: pl.Series, patterns: Map[str, str]) -> pl.Series:
+    """Give the name of the first pattern that fits each text, or the text."""
+    named = pl.Series([None], dtype=pl.String).new_from_index(0, len(text))
+    for pattern, name in patterns.items():
+        named = named.set(_matches(text, pattern, "[event]") & named.is_null(), name)
+    return named.fill_null(text)
 
 
 def _place(mapping: Mapping, field: str) -> str:
@@ -248,6 +261,7 @@ def _field(raw: Raw, field: str, rule: Column, mapping: Mapping, names: pl.Serie
         return read_flag(column)
     else:
         text = read_text(column, tuple(mapping.nulls))
+        text = text.str.replace(WHOLE, "$1") if field in IDS else text
         text = text.replace(rule.values) if rule.values else text
         return Reading(text, pl.Series([None], dtype=pl.String).new_from_index(0, raw.height))
     if field == "quantity":
@@ -361,7 +375,7 @@ def read_columns(mapping: Mapping) -> set[str]:
     used.update(*(rule.sources for rule in mapping.columns.values()))
     used.update(rule.column for rule in mapping.ignore)
     if (items := mapping.items) is not None:
-        used.update([items.column] if items.column else items.columns)
+        used.update([items.column] if items.column else items.columns, items.needs)
         if items.group_by:
             used.update(items.group_by, items.fields.values())
     return used

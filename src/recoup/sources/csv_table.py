@@ -12,6 +12,8 @@ from recoup.sources.lines import Line
 from recoup.sources.tables import BLOCK, Block, Dialect, bad_line, dead_frame, dead_letter
 
 DELIMITERS: Final = (",", ";", "\t", "|")
+WHITESPACE: Final = "whitespace"
+"""Any run of blanks parts the columns; fields are not quoted."""
 MAX_RECORD_LINES: Final = 64
 
 Record = tuple[int, list[str]]
@@ -23,7 +25,7 @@ def csv_blocks(label: str, lines: Iterator[Line], dialect: Dialect) -> Iterator[
     if first is None:
         return
     dead: list[dict[str, str]] = []
-    delimiter = dialect.delimiter or sniff_delimiter(first.text)
+    delimiter = dialect.delimiter or sniff_delimiter(first.text, header=dialect.header)
     names = _names(_fields(first.text, delimiter) or [], header=dialect.header)
     if first.reason is not None:
         yield Block(
@@ -50,16 +52,17 @@ def csv_blocks(label: str, lines: Iterator[Line], dialect: Dialect) -> Iterator[
         yield _block(label, names, records, dead)
 
 
-def sniff_delimiter(header: str) -> str:
-    """Find the character that parts the columns.
+def sniff_delimiter(first: str, *, header: bool = True) -> str:
+    """Find what parts the columns in the first line; blanks only where it is no header.
 
     Examples
     --------
     >>> sniff_delimiter("Invoice;StockCode;Price, net")
     ';'
     """
-    bare = "".join(header.split('"')[::2])
-    return max(DELIMITERS, key=bare.count)
+    bare = "".join(first.split('"')[::2])
+    best = max(DELIMITERS, key=bare.count)
+    return best if header or best in bare else WHITESPACE
 
 
 def _names(fields: list[str], *, header: bool) -> list[str]:
@@ -110,8 +113,8 @@ def _long_record(
 
 
 def _fields(text: str, delimiter: str, *, strict: bool = False) -> list[str] | None:
-    if '"' not in text:
-        return text.split(delimiter)
+    if '"' not in text or delimiter == WHITESPACE:
+        return text.split(None if delimiter == WHITESPACE else delimiter)
     try:
         return next(csv.reader([text], delimiter=delimiter, strict=strict), None)
     except csv.Error:

@@ -1,6 +1,7 @@
 """Logs with a row per item line: the rows of one order become one event with item lines."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -31,7 +32,8 @@ class Grouped(msgspec.Struct, frozen=True):
     Examples
     --------
     >>> rows = pl.DataFrame({"order": ["a", "a", "b"]})
-    >>> grouped = group(Block("x", rows, pl.Series([1, 2, 3]), dead_frame([])), ["order"])
+    >>> block = Block("x", rows, pl.Series([1, 2, 3]), dead_frame([]))
+    >>> grouped = group(block, Items(group_by=["order"]))
     >>> grouped.number.to_list()
     [0, 0, 1]
     """
@@ -41,21 +43,77 @@ class Grouped(msgspec.Struct, frozen=True):
     number: pl.Series
 
 
-def keys_of(block: Block, by: Sequence[str]) -> pl.Series:
+def keys_of(block: Block, rule: Items) -> pl.Series:
     """Give the key of each row: null keys make every row an event of its own."""
     frame = block.frame
     parts = [
         read_text(frame[name]).alias(name)
         if name in frame.columns
         else pl.Series(name, [None], dtype=pl.String).new_from_index(0, frame.height)
-        for name in by
+        for name in dict.fromkeys([*rule.group_by, *rule.needs])
     ]
-    joined = pl.DataFrame(parts).select(pl.concat_str(pl.all(), separator="\x1f")).to_series()
+    key = pl.concat_str(rule.group_by, separator="\x1f")
+    whole = pl.all_horizontal(pl.all().is_not_null())
+    joined = pl.DataFrame(parts).select(key=pl.when(whole).then(key)).to_series()
     alone = "\x1e" + block.rows.cast(pl.String)
     return joined.fill_null(alone)
 
 
-def whole_groups(blocks: Iterable[Block], by: Sequence[str]) -> Iterator[Block]:
+def whole_groups(blocks: Iterable[Block], rule: Items) -> Iterator[Block]:
+    """Bring the rows of each event together, and cut no event at the end of a block."""
+    if rule.within == "file":
+        return _adjacent(_gathered_files(blocks, rule), rule)
+    if rule.within:
+        return _gathered(blocks, rule, rule.within)
+    return _adjacent(blocks, rule)
+
+
+def _gathered(blocks: Iterable[Block], rule: Items, within: int) -> Iterator[Block]:
+    """Hold back an event, and what began after it, until no row of it can follow."""
+    held: Block | None = None
+    for block in blocks:
+        if held is not None and held.label != block.label:
+            yield _together(held, rule)
+            held = None
+        joined = block if held is None else _join(held, block)
+        frame = pl.DataFrame({"key": keys_of(joined, rule)}).with_row_index("row")
+        spans = frame.select(
+            first=pl.col("row").min().over("key"), last=pl.col("row").max().over("key")
+        )
+        height = joined.frame.height
+        open_ = spans.filter(pl.col("last") + within >= height)["first"].min()
+        cut = height if height >= MAX_HELD + within else open_
+        ripe = spans["first"] < (height if cut is None else cut)
+        yield _together(_pick(joined, ripe.arg_true(), dead=True), rule)
+        held = _pick(joined, (~ripe).arg_true(), dead=False)
+    if held is not None:
+        yield _together(held, rule)
+
+
+def _gathered_files(blocks: Iterable[Block], rule: Items) -> Iterator[Block]:
+    for _, of_file in itertools.groupby(blocks, key=lambda block: block.label):
+        whole = _together(_join(*of_file), rule)
+        yield from (
+            _slice(whole, start, start + BLOCK, dead=start == 0)
+            for start in range(0, max(1, whole.frame.height), BLOCK)
+        )
+
+
+def _together(block: Block, rule: Items) -> Block:
+    """Put the rows of each event behind its first."""
+    keys = pl.DataFrame({"key": keys_of(block, rule)}).with_row_index("row")
+    first = keys.select(pl.col("row").min().over("key")).to_series()
+    if first.is_sorted():
+        return block
+    return _pick(block, keys["row"].gather(_stable(first)), dead=True)
+
+
+def _stable(values: pl.Series) -> pl.Series:
+    order = pl.DataFrame({"value": values}).with_row_index("row")
+    return order.sort("value", maintain_order=True)["row"]
+
+
+def _adjacent(blocks: Iterable[Block], rule: Items) -> Iterator[Block]:
     """Hold back the rows of the last event of a block until its end is known."""
     held: Block | None = None
     for block in blocks:
@@ -63,7 +121,7 @@ def whole_groups(blocks: Iterable[Block], by: Sequence[str]) -> Iterator[Block]:
             yield held
             held = None
         joined = block if held is None else _join(held, block)
-        keys = keys_of(joined, by)
+        keys = keys_of(joined, rule)
         ends = (keys != keys.shift()).arg_true()
         last = int(ends[-1]) if len(ends) else 0
         if last == 0 and joined.frame.height < MAX_HELD:
@@ -85,21 +143,29 @@ def _slice(block: Block, start: int, stop: int, *, dead: bool) -> Block:
     )
 
 
-def _join(first: Block, second: Block) -> Block:
+def _pick(block: Block, rows: pl.Series, *, dead: bool) -> Block:
+    return Block(
+        block.label,
+        block.frame[rows],
+        block.rows.gather(rows),
+        block.dead_letters if dead else dead_frame([]),
+    )
+
+
+def _join(*blocks: Block) -> Block:
+    frames = [block.frame for block in blocks]
     try:
-        frame = pl.concat([first.frame, second.frame], how="diagonal_relaxed")
+        frame = pl.concat(frames, how="diagonal_relaxed")
     except pl.exceptions.PolarsError:
-        texts = [
-            pl.DataFrame([as_text(column) for column in block.frame]) for block in (first, second)
-        ]
+        texts = [pl.DataFrame([as_text(column) for column in frame]) for frame in frames]
         frame = pl.concat(texts, how="diagonal")
-    rows = first.rows.append(second.rows)
-    return Block(second.label, frame, rows, pl.concat([first.dead_letters, second.dead_letters]))
+    rows = pl.concat([block.rows for block in blocks])
+    return Block(blocks[-1].label, frame, rows, pl.concat([b.dead_letters for b in blocks]))
 
 
-def group(block: Block, by: Sequence[str]) -> Grouped:
+def group(block: Block, rule: Items) -> Grouped:
     """Part a block into the first row of each event and the lines of all."""
-    keys = keys_of(block, by)
+    keys = keys_of(block, rule)
     starts = (keys != keys.shift()).fill_null(value=True)
     number = (starts.cast(pl.UInt32).cum_sum() - 1).cast(pl.UInt32)
     events = Block(

@@ -13,6 +13,7 @@ from recoup.errors import SourceError
 from recoup.events import COUNTS, FLAGS, MONEY, REALS
 from recoup.sources.convert import Raw
 from recoup.sources.mapping import Column, Items, Mapping, Names, Time
+from recoup.sources.moments import settle_format
 from recoup.sources.synonyms import event_of, field_of, snake
 from recoup.sources.tables import Block
 from recoup.sources.values import (
@@ -129,7 +130,8 @@ def _guess_time(
     names = [*ranked.get("ts", []), *(n for n in raw.block.frame.columns if _may_be_time(raw, n))]
     for name in names:
         column = raw.get(name).head(2000)
-        for form in ("auto", *AMBIGUOUS):
+        settled = settle_format(column, AMBIGUOUS, now=now)
+        for form in ("auto", *filter(None, [settled]), *AMBIGUOUS):
             reading = read_time(column, (form,), zone="UTC", now=now)
             present = max(1, len(column) - int((reading.reasons == "missing_timestamp").sum()))
             read = len(column) - reading.values.null_count()

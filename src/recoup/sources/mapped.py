@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from recoup.decisions import Finding
 from recoup.errors import MappingError, SourceError
 from recoup.events import EventBatch, empty_frames
 from recoup.sources.base import ROWS, SourceBatch, no_dead_letters
@@ -14,9 +15,10 @@ from recoup.sources.files import LogFile
 from recoup.sources.follow import Followed, Follower, Renamed
 from recoup.sources.grouping import whole_groups
 from recoup.sources.mapping import Mapping
+from recoup.sources.naming import Naming
 from recoup.sources.native import MAPPING, NEEDED, take_whole
 from recoup.sources.readers import empty_log, read_blocks
-from recoup.sources.tables import Block, Dialect, dead_frame, dead_letter
+from recoup.sources.tables import Block, dead_frame, dead_letter
 from recoup.sources.tally import Tally
 
 
@@ -34,10 +36,20 @@ class MappedSource:
         Which column is what.
     now
         What lies more than a day behind it is refused as ``future_timestamp``.
+    noticed
+        What was found out when the log was opened.
     """
 
-    def __init__(self, files: list[LogFile], mapping: Mapping, *, now: dt.datetime) -> None:
+    def __init__(
+        self,
+        files: list[LogFile],
+        mapping: Mapping,
+        *,
+        now: dt.datetime,
+        noticed: tuple[Finding, ...] = (),
+    ) -> None:
         self.name = mapping.source
+        self._noticed = noticed
         self._files = files
         self._mapping = mapping
         self._now = now
@@ -64,9 +76,11 @@ class MappedSource:
     def _arrived(self) -> Iterator[Stretch]:
         tally = Tally(self._mapping)
         changes: list[tuple[Renamed, int]] = []
+        noticed = self._noticed
         for block in self._whole(self._named(changes)):
             converted = self._convert(block)
-            findings = tally.add(converted, tuple(changes))
+            findings = (*noticed, *tally.add(converted, tuple(changes)))
+            noticed = ()
             changes.clear()
             batch = EventBatch(converted.events, converted.items)
             yield Stretch(batch, converted.dead_letters, findings)
@@ -76,7 +90,7 @@ class MappedSource:
         items = self._mapping.items
         if items is None or not items.group_by:
             return blocks
-        return whole_groups(blocks, items.group_by)
+        return whole_groups(blocks, items)
 
     def _convert(self, block: Block) -> Converted:
         whole = take_whole(block, self._now) if self._mapping is MAPPING else None
@@ -101,13 +115,13 @@ class MappedSource:
         return Follower(wanted, by_name=sought).follow(self._blocks())
 
     def _blocks(self) -> Iterator[Block]:
-        dialect = Dialect(self._mapping.delimiter, self._mapping.header, self._mapping.encoding)
+        naming = Naming(self._mapping, self._files)
         seen = False
         for file in self._files:
             try:
-                for block in read_blocks(file, dialect):
+                for block in read_blocks(file, naming.dialect(file)):
                     seen = seen or block.frame.height > 0
-                    yield block
+                    yield naming.named(block, file)
             except SourceError as error:
                 if len(self._files) == 1:
                     raise

@@ -6,7 +6,7 @@ See docs/sources.md for the format, with examples.
 import tomllib
 import zoneinfo
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -128,6 +128,8 @@ class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names
         Raw text -> a name of the vocabulary, or ``ignore``; any other raw text is a name of the
         vocabulary itself, or makes a ``custom`` event.
+    patterns
+        Regular expression -> name, tried in turn on raw text that ``names`` does not list.
 
     Examples
     --------
@@ -138,6 +140,7 @@ class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     column: str | list[str] | None = None
     constant: str | None = None
     names: dict[str, str] = {}
+    patterns: dict[str, str] = {}
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -160,8 +163,13 @@ class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Field of an item line -> name inside the objects of ``column``, or raw column where
         ``group_by`` is set.
     group_by
-        Columns that are equal in all rows of one event, where each row is one item line. The rows
-        of an event must follow each other.
+        Columns that are equal in all rows of one event, where each row is one item line. A row
+        without a value in one of them is an event of its own.
+    within
+        How many rows apart the rows of an event may stand; 0 where they follow each other, ``file``
+        where they may stand anywhere in their file, which is then held in memory.
+    needs
+        Columns without whose values a row is an event of its own, too.
     role
         ``subject``, ``impression`` or ``promotion``, unless ``fields`` names one.
     unit
@@ -177,6 +185,8 @@ class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: list[str] = []
     fields: dict[str, str] = {}
     group_by: list[str] = []
+    within: Annotated[int, msgspec.Meta(ge=0)] | Literal["file"] = 0
+    needs: list[str] = []
     role: Literal["subject", "impression", "promotion"] = "subject"
     unit: Unit = "currency"
 
@@ -207,6 +217,29 @@ class Ignore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     missing: bool = False
 
 
+class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another table beside the log, whose columns are added to its rows.
+
+    Parameters
+    ----------
+    file
+        Its name, or a pattern as a shell takes it; where there is none, nothing is added.
+    on
+        The column that both have.
+    columns
+        Columns to add.
+
+    Examples
+    --------
+    >>> Join("products.*", "product_id", ["brand"]).on
+    'product_id'
+    """
+
+    file: str
+    on: str
+    columns: list[str]
+
+
 class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A mapping file.
 
@@ -234,6 +267,12 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         How text files are written.
     follow_renames
         Whether a column that vanishes while another takes its place is followed.
+    spellings
+        Column -> the other names it goes by in logs of this kind; case and punctuation aside.
+    headerless
+        File, or pattern -> the names of its columns, where it has no header.
+    join
+        Tables beside the log that say more about its rows.
 
     Examples
     --------
@@ -256,6 +295,9 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     header: bool = True
     encoding: str = "utf-8"
     follow_renames: bool = True
+    spellings: dict[str, list[str]] = {}
+    headerless: dict[str, list[str]] = {}
+    join: list[Join] = []
 
 
 EXAMPLE: Final = """
@@ -352,7 +394,8 @@ def _check(mapping: Mapping, where: str) -> None:
             hint='an order log has `constant = "purchase"`',
         )
     known = (*CODE, "ignore")
-    for name in (*mapping.event.names.values(), *filter(None, [mapping.event.constant])):
+    named = (*mapping.event.names.values(), *mapping.event.patterns.values())
+    for name in (*named, *filter(None, [mapping.event.constant])):
         _member(name, known, where, "[event]")
     if mapping.items is not None:
         _check_items(mapping.items, where)
