@@ -135,7 +135,7 @@ def test_files_have_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
     def digest(name: str, seed: int) -> tuple[str, ...]:
         folder = tmp_path / name
         write_simulation(folder, visitors=1_500, days=1.0, seed=seed, scenario=DEFAULT)
-        files = ("events.parquet", "truth.json")
+        files = ("decisions.parquet", "events.parquet", "potential_outcomes.parquet", "truth.json")
         assert sorted(path.name for path in folder.iterdir()) == sorted(files)
         return tuple(hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files)
 

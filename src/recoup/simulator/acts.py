@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recoup.simulator import layout as at
 from recoup.simulator.moves import ANNOY, RESCUE, go, leave
 from recoup.simulator.randomness import uniform
-from recoup.simulator.world import Remedies, World
+from recoup.simulator.world import Remedies
 
 ACTS, IN_TIME, RECOVERED, ANNOYED = range(4)
 LEDGER: Final = ("acts", "in_time", "brought_back", "driven_away")
@@ -18,9 +18,24 @@ LEDGER: Final = ("acts", "in_time", "brought_back", "driven_away")
 
 
 @njit(cache=True, nogil=True)
+def act_on(
+    states: NDArray[np.int64],
+    gap_s: NDArray[np.float64],
+    remedies: Remedies,
+    which: NDArray[np.int64],
+    when: NDArray[np.int64],
+    ledger: NDArray[np.int64],
+) -> None:
+    """Show each visitor of ``states`` an intervention; -1 in ``which`` leaves one alone."""
+    for row in range(states.shape[0]):
+        if which[row] >= 0:
+            act(states[row], gap_s, remedies, which[row], when[row], ledger)
+
+
+@njit(cache=True, nogil=True)
 def act(
     own: NDArray[np.int64],
-    world: World,
+    gap_s: NDArray[np.float64],
     remedies: Remedies,
     which: int,
     when: int,
@@ -34,13 +49,13 @@ def act(
     """
     ledger[which, ACTS] += 1
     own[at.COST] += remedies.cost_micros[which]
-    if own[at.STATE] in (at.ARRIVE, at.LAND) or own[at.NEXT_TS] >= world.end:
+    if own[at.STATE] in (at.ARRIVE, at.LAND) or own[at.NEXT_TS] >= own[at.END]:
         return
     ledger[which, IN_TIME] += 1
     own[at.OFFER] |= 1 << which
     own[at.OFFER_PPM] += remedies.offer_ppm[which]
     if own[at.STATE] == at.LEAVE:
-        _bring_back(own, world.rules.gap_s, remedies, which, when, ledger)
+        _bring_back(own, gap_s, remedies, which, when, ledger)
     elif uniform(own[at.KEY], ANNOY + which) < remedies.annoys[which]:
         ledger[which, ANNOYED] += 1
         leave(own, at.LEAVE)

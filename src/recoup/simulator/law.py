@@ -5,7 +5,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.events import CODE
-from recoup.simulator import browsing, buying, catalogue, rates
+from recoup.simulator import browsing, buying, catalogue, rates, sight
 from recoup.simulator import layout as at
 from recoup.simulator.moves import CHOICE, SECOND, chance, leave, skewed
 from recoup.simulator.randomness import derive, normal, uniform
@@ -74,7 +74,7 @@ def live_one(
 ) -> bool:
     """Let one visitor live until a moment; False if there is no room for the next event."""
     own, person = state[visitor], world.people[visitor]
-    until = min(until, world.end)
+    until = min(until, own[at.END])
     while own[at.NEXT_TS] < until:
         if counts[0] >= events.shape[0] - 1 or counts[1] >= lines.shape[0] - at.SHOWN - 1:
             return False
@@ -86,9 +86,10 @@ def live_one(
         _begin_row(visitor, own, row)
         if state_now not in (at.BROKEN, at.WORSE, at.DECLINED):
             own[at.STEP] += 1
-            own[at.KEY] = derive(derive(world.keys[visitor], own[at.VISIT]), 256 + own[at.STEP])
-        _emit(own, person, _warmth(visitor, own, world), world.rules, row)
+            own[at.KEY] = derive(derive(own[at.SEED], own[at.VISIT]), 256 + own[at.STEP])
+        _emit(own, person, own[at.MOOD] * at.MOOD_UNIT, world.rules, row)
         _end_row(own, world.rules, row)
+        sight.notice(own, row)
         added = _item_lines(own, row, lines, counts)
         if row[at.E_EVENT] == _PURCHASE:
             own[at.LOADED] = 0
@@ -100,23 +101,22 @@ def live_one(
         if writes:
             counts[0] += 1
             counts[1] += added
-    if own[at.NEXT_TS] >= world.end:
-        own[at.NEXT_TS] = max(own[at.NEXT_TS], world.end)
     return True
 
 
 @njit(cache=True, nogil=True)
-def _warmth(visitor: int, own: Row, world: World) -> float:
+def _mood(visitor: int, own: Row, world: World) -> int:
     """Give the intent of this visit: the visitor's, the visit's own, and more on each return."""
-    key = derive(world.keys[visitor], own[at.VISIT])
+    key = derive(own[at.SEED], own[at.VISIT])
     again = min(own[at.VISIT] - 1 + own[at.VISITS_BEFORE], 4)
-    return float(world.warmth[visitor] + VISIT_SIGMA * normal(key, _WARMTH_OF_VISIT) + 0.12 * again)
+    own_part = VISIT_SIGMA * normal(key, _WARMTH_OF_VISIT)
+    return int((world.warmth[visitor] + own_part + 0.12 * again) / at.MOOD_UNIT)
 
 
 @njit(cache=True, nogil=True)
 def _between_visits(visitor: int, own: Row, person: Row, world: World) -> None:
     """Begin a visit; or, after one, settle whether and when the visitor comes back."""
-    key = derive(world.keys[visitor], own[at.VISIT])
+    key = derive(own[at.SEED], own[at.VISIT])
     if own[at.STATE] == at.LEAVE:
         own[at.STATE] = at.ARRIVE
         if uniform(key, CHOICE) >= chance(rates.RETURN, world.warmth[visitor]):
@@ -131,7 +131,9 @@ def _between_visits(visitor: int, own: Row, person: Row, world: World) -> None:
         return
     own[at.VISIT] += 1
     own[at.STEP] = 0
-    own[at.KEY] = derive(derive(world.keys[visitor], own[at.VISIT]), 255)
+    own[at.KEY] = derive(derive(own[at.SEED], own[at.VISIT]), 255)
+    own[at.MOOD] = _mood(visitor, own, world)
+    sight.forget(own)
     browsing.arrive(own, person, world.rules)
 
 

@@ -17,11 +17,14 @@ FOREVER: Final = 1 << 62
     NEXT_TS, STATE, KEY, VISIT, STEP, EVENTS, VISITS_BEFORE, LANDING, OFFSET, FOUND, OFFER_PPM,
     BUILD, PAGE, ITEM, CATEGORY, QUERY, METHOD,
     ATTEMPT, WOULD, CAUSE, CAUSE_TS, SPARED, OFFER, ORDERS, SPENT, COST, MET, LOADED,
-) = range(28)  # fmt: skip
-CART_ITEM: Final = 28
-CART_COUNT: Final = 32
+    SEED, END, MOOD, SEEN_TS, SEEN, DEPTH, SIGNAL, SIGNAL_DEPTH, ENTRY_TS, ENTRY_VISIT,
+) = range(38)  # fmt: skip
+CART_ITEM: Final = 38
+CART_COUNT: Final = 42
 CART_SIZE: Final = 4
-STATE_WIDTH: Final = 36
+STATE_WIDTH: Final = 46
+MOOD_UNIT: Final = 1e-9
+"""MOOD is the intent of the present visit in this unit."""
 
 # Rows of the table of symptoms without a defect, and columns of a defect's numbers.
 RATE, EFFECT, SIZE = range(3)

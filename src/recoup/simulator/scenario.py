@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from recoup.errors import ConfigError
+from recoup.simulator.decision_log import LoggingSpec, check_logging
 from recoup.simulator.layout import ATTRIBUTES, KINDS
 
 
@@ -89,6 +90,8 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         When the run begins, ISO 8601; UTC where it has no zone.
     warmth
         Added to every shopper's intent; at 0 between four and five per cent of sessions buy.
+    logging
+        How decisions are logged, and whether they are carried out.
 
     Examples
     --------
@@ -101,6 +104,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     effects: tuple[EffectSpec, ...] = ()
     start: str = "2026-03-02T00:00:00Z"
     warmth: float = 0.0
+    logging: LoggingSpec = LoggingSpec()
 
 
 EFFECTS: Final = (
@@ -130,6 +134,7 @@ _DEFAULT: Final = (
 SCENARIOS: Final = {
     "default": Scenario("default", _DEFAULT, EFFECTS),
     "quiet": Scenario("quiet", (), EFFECTS),
+    "logged": Scenario("logged", _DEFAULT, EFFECTS, logging=LoggingSpec(executes=True)),
 }
 """The scenarios that come with Recoup."""
 
@@ -183,6 +188,7 @@ def checked(scenario: Scenario) -> Scenario:
         _check_defect(defect)
     for effect in scenario.effects:
         _check_effect(effect)
+    check_logging(scenario.logging)
     return scenario
 
 

@@ -14,6 +14,7 @@ from recoup.simulator import layout as at
 from recoup.simulator.acts import LEDGER, act
 from recoup.simulator.frames import to_batch, visitor_numbers
 from recoup.simulator.law import live, live_one
+from recoup.simulator.potential import Potential, branch
 from recoup.simulator.scenario import Scenario, checked
 from recoup.simulator.truth import Truth, tell_truth
 from recoup.simulator.world import HOUR_US, World, build_remedies, build_world, new_state
@@ -68,6 +69,13 @@ class Shop:
         self._acted = np.zeros(visitors, np.bool_)
         self.now = self._world.begin
 
+    def potential(self, draws: int = 0) -> Potential:
+        """Log decisions at random and tell their potential outcomes; the shop does not move.
+
+        See :func:`recoup.simulator.potential_outcomes`.
+        """
+        return branch(self._world, self.scenario, draws)
+
     @property
     def begin(self) -> int:
         """When the run begins, int64 microseconds UTC."""
@@ -108,7 +116,8 @@ class Shop:
             own = int(visitor)
             while not live_one(own, self._state, self._world, int(when), *self._buffers.open()):
                 yield self._buffers.take(self._world)
-            act(self._state[own], self._world, self._remedies, int(which), int(when), self._ledger)
+            gap_s = self._world.rules.gap_s
+            act(self._state[own], gap_s, self._remedies, int(which), int(when), self._ledger)
             self._acted[own] = True
 
     def _advance(self, until: int) -> Iterator[EventBatch]:
@@ -129,7 +138,7 @@ class Shop:
 
 
 class Simulation:
-    """A shop left alone: its events in batches, and the truth.
+    """A shop left alone, or with acts known in advance: its events in batches, and the truth.
 
     Examples
     --------
@@ -139,14 +148,15 @@ class Simulation:
     (True, [])
     """
 
-    def __init__(self, shop: Shop) -> None:
-        self._shop = shop
+    def __init__(self, shop: Shop, acts: pl.DataFrame | None = None) -> None:
+        self._shop, self._acts = shop, acts
 
     @property
     def batches(self) -> Iterator[EventBatch]:
         """The events that have not been given yet, an hour at a time."""
         while not self._shop.done:
-            yield self._shop.step(self._shop.now + HOUR_US)
+            acts, self._acts = self._acts, None
+            yield self._shop.step(self._shop.now + HOUR_US, acts)
 
     @property
     def truth(self) -> Truth:

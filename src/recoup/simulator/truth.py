@@ -18,7 +18,7 @@ from recoup.simulator.acts import LEDGER
 from recoup.simulator.catalogue import CURRENCY
 from recoup.simulator.law import live
 from recoup.simulator.scenario import DefectSpec, EffectSpec, Scenario
-from recoup.simulator.world import World, moment_at, new_state
+from recoup.simulator.world import World, moment_at, new_state, part_of
 
 Truth: TypeAlias = dict[str, Any]
 
@@ -68,12 +68,8 @@ def rerun(
     table = troubles.table.copy()
     if without is not None:
         table[without, at.D_ON] = 0
-    part = world._replace(
-        people=world.people[visitors],
-        warmth=world.warmth[visitors],
-        keys=world.keys[visitors],
-        rules=world.rules._replace(troubles=troubles._replace(table=table)),
-    )
+    rules = world.rules._replace(troubles=troubles._replace(table=table))
+    part = part_of(world, visitors)._replace(rules=rules)
     state = new_state(part)
     events = np.empty((2, at.EVENT_WIDTH), np.int64)
     lines = np.empty((at.SHOWN + 2, at.LINE_WIDTH), np.int64)

@@ -130,8 +130,16 @@ def build_world(visitors: int, days: float, seed: int, scenario: Scenario) -> Wo
 def new_state(world: World) -> NDArray[np.int64]:
     """Give the visitors' state before the run: shape (visitors, STATE_WIDTH)."""
     state = np.zeros((len(world.keys), STATE_WIDTH), np.int64)
+    state[:, layout.SEED], state[:, layout.END] = world.keys, world.end
     _set_out(state, world.keys, world.clock, world.begin, world.end)
     return state
+
+
+def part_of(world: World, visitors: NDArray[np.int64]) -> World:
+    """Give the world of some visitors alone, in the order given."""
+    return world._replace(
+        people=world.people[visitors], warmth=world.warmth[visitors], keys=world.keys[visitors]
+    )
 
 
 def _moment(text: str) -> int:

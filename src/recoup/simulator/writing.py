@@ -1,4 +1,4 @@
-"""A simulation on disk: ``events.parquet`` in the native form, and ``truth.json``."""
+"""A simulation on disk: events in the native form, decisions with all outcomes, the truth."""
 
 import tempfile
 from collections.abc import Iterable
@@ -9,6 +9,8 @@ import msgspec
 import polars as pl
 
 from recoup.events import EVENT_SCHEMA, ITEM_SCHEMA, EventBatch
+from recoup.simulator.decision_frames import decision_frame, logged_acts, outcome_frame
+from recoup.simulator.oracle import oracles
 from recoup.simulator.scenario import Scenario
 from recoup.simulator.shop import Shop, Simulation
 from recoup.simulator.truth import Truth
@@ -17,32 +19,58 @@ ITEMS: Final = "items"
 _FIELDS: Final = tuple(name for name in ITEM_SCHEMA if name != "event")
 _LISTS: Final = pl.List(pl.Struct({name: ITEM_SCHEMA[name] for name in _FIELDS}))
 _ROWS: Final = 1 << 16
+DRAWS: Final = 16
+"""Futures behind an expected outcome where nothing else is asked for."""
 
 
 def write_simulation(
-    out: Path, *, visitors: int, days: float, seed: int, scenario: Scenario
+    out: Path, *, visitors: int, days: float, seed: int, scenario: Scenario, draws: int = DRAWS
 ) -> Truth:
-    """Write a shop's events and truth into a directory, and give the truth.
+    """Write a shop's events, decisions and truth into a directory, and give the truth.
 
     Parameters
     ----------
     out
-        Gets ``events.parquet``, one row per event with its item lines in a column ``items``, and
-        ``truth.json``.
+        Gets ``events.parquet``, one row per event with its item lines in a column ``items``;
+        ``decisions.parquet`` and ``potential_outcomes.parquet``, see
+        :mod:`recoup.simulator.decision_frames`; and ``truth.json``.
     visitors, days, seed, scenario
         See :class:`recoup.simulator.Shop`.
+    draws
+        Futures behind each expected outcome; 0: there are none.
 
     Raises
     ------
     ConfigError
         If a number is out of its range, or the scenario states something impossible.
     """
-    simulation = Simulation(Shop(visitors, days, seed, scenario))
+    shop = Shop(visitors, days, seed, scenario)
+    potential = shop.potential(draws)
     out.mkdir(parents=True, exist_ok=True)
+    _write_frame(decision_frame(potential), out / "decisions.parquet")
+    _write_frame(outcome_frame(potential), out / "potential_outcomes.parquet")
+    simulation = Simulation(shop, logged_acts(potential) if scenario.logging.executes else None)
     _write_events(simulation.batches, out / "events.parquet")
-    truth = {"visitors": visitors, "days": days, "seed": seed, **simulation.truth}
+    truth = {
+        "visitors": visitors,
+        "days": days,
+        "seed": seed,
+        **simulation.truth,
+        "decisions": {
+            "journeys": len(potential.visitor),
+            "draws": draws,
+            "logging": msgspec.json.decode(msgspec.json.encode(scenario.logging)),
+            "value_a_journey": msgspec.to_builtins(oracles(potential)),
+        },
+    }
     (out / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(truth)) + b"\n")
     return truth
+
+
+def _write_frame(frame: pl.DataFrame, target: Path) -> None:
+    part = target.with_name(f".{target.name}.part")
+    frame.write_parquet(part, compression="zstd", row_group_size=_ROWS)
+    part.replace(target)
 
 
 def _write_events(batches: Iterable[EventBatch], target: Path) -> None:
