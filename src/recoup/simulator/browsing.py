@@ -1,4 +1,4 @@
-"""The law up to the cart: landing, searching, lists, items. Each function emits one event."""
+"""The law up to the cart: landing, searching, lists, items. Each function gives one event."""
 
 import numpy as np
 from numba import njit

@@ -1,4 +1,4 @@
-"""The law from the cart on: adding, checkout, payment, purchase. Each function emits one event."""
+"""The law from the cart on: adding, checkout, payment, purchase. Each function gives one event."""
 
 import numpy as np
 from numba import njit

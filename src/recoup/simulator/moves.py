@@ -1,4 +1,4 @@
-"""How a journey goes on: draws, waiting, leaving, and what a defect takes from it."""
+"""How a journey goes on: draws, waits, leaving, and what a defect takes from it."""
 
 import math
 
