@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from recoup.cli import feature_store
 from recoup.cli.arguments import Format, Log, Mapping, open_log
+from recoup.cli.feature_store import Set
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar, stdout
 
 features = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
@@ -22,30 +24,35 @@ class As(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.add_typer(
-        features, name="features", help="List the standard features; make training tables."
-    )
+    feature_store.register(features)
+    app.add_typer(features, name="features", help="The feature store: look up, join, compare.")
 
 
 @features.callback()
 def _group() -> None:
-    """List the standard features; make training tables."""
+    """Look features up, join them to tables, compare what was served with what is folded."""
 
 
 @features.command("list", epilog=EXIT_CODES)
-def list_features(*, json: JsonFlag = False) -> None:
-    """List the standard features: what each counts, of whom, and how far back."""
-    from recoup.features import standard_features
+def list_features(*, chosen: Set = None, json: JsonFlag = False) -> None:
+    """List features: what each counts, of whom, and how far back.
 
-    chosen = standard_features()
+    recoup features list
+
+    recoup features list --set shop_features:chosen --json
+    """
+    from recoup.runners.feature_tables import load_feature_set
+
+    found = load_feature_set(chosen)
     if json:
-        print_json({"name": chosen.name, "hash": chosen.hash, "features": chosen.features})
+        told = {name: getattr(found, name) for name in ("name", "version", "owner", "hash")}
+        print_json({**told, "features": found.features})
         return
-    table = Table(title=f"{chosen.name}, {len(chosen.features)} features", show_edge=False)
+    table = Table(title=f"{found.name}, {len(found.features)} features", show_edge=False)
     table.add_column("name", no_wrap=True)
     for column in ("operation", "of", "events", "by", "window"):
         table.add_column(column)
-    for each in chosen.features:
+    for each in found.features:
         of, events = each.column or "-", ", ".join(each.events) or "all"
         table.add_row(each.name, each.operation, of, events, "+".join(each.by), each.window)
     stdout.print(table)

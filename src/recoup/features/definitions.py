@@ -249,6 +249,8 @@ class FeatureSet(msgspec.Struct, frozen=True):
         What people call it, and which edition it is.
     features
         In the order of the columns they fill; names unique.
+    owner
+        Who answers for it; no part of the definition, and so not of its hash.
 
     Raises
     ------
@@ -266,6 +268,7 @@ class FeatureSet(msgspec.Struct, frozen=True):
     name: str
     version: int
     features: tuple[Feature, ...]
+    owner: str = ""
 
     def __post_init__(self) -> None:
         """Check that the set can be compiled."""
@@ -289,4 +292,5 @@ class FeatureSet(msgspec.Struct, frozen=True):
     @property
     def hash(self) -> str:
         """SHA-256 of the definition, hexadecimal; the same on every machine."""
-        return hashlib.sha256(msgspec.json.encode((FORMAT, self))).hexdigest()
+        defined = {"name": self.name, "version": self.version, "features": self.features}
+        return hashlib.sha256(msgspec.json.encode((FORMAT, defined))).hexdigest()

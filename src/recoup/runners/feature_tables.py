@@ -1,0 +1,241 @@
+"""The feature store on logs: a key's features at a moment, joins, skew and health."""
+
+import datetime as dt
+import importlib
+import math
+import sys
+from collections.abc import Callable, Mapping
+
+import msgspec
+import polars as pl
+
+from recoup.errors import ConfigError, FeatureError, SchemaError
+from recoup.events import TIMESTAMP, EventBatch
+from recoup.features import FeatureSet, FeatureStore, standard_features
+from recoup.features.backfill import As, backfill
+from recoup.features.health import (
+    Drift,
+    Freshness,
+    Skew,
+    measure_drift,
+    measure_freshness,
+    measure_skew,
+)
+from recoup.features.joining import Joined, join_features, with_keys
+from recoup.features.lineage import key_of
+from recoup.runners.backfill import admitted
+from recoup.sources import Source
+
+Progress = Callable[[int], None]
+
+
+def load_feature_set(place: str | None) -> FeatureSet:
+    """Give the feature set at ``module:attribute``, or the standard one where none is named.
+
+    The working directory is looked in first. An attribute may be a set, or a function that makes
+    one.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such module or attribute, or it is no feature set.
+    """
+    if place is None:
+        return standard_features()
+    module, _, attribute = place.partition(":")
+    try:
+        sys.path.insert(0, "")
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"Expected a feature set at `{place}`, got: {error}",
+            hint="write it as module:attribute, such as `shop_features:chosen`",
+        ) from error
+    finally:
+        sys.path.remove("")
+    chosen = found() if callable(found) else found
+    if not isinstance(chosen, FeatureSet):
+        raise ConfigError(f"Expected a FeatureSet at `{place}`, got {type(chosen).__name__}")
+    return chosen
+
+
+def rows_of(
+    source: Source,
+    feature_set: FeatureSet,
+    *,
+    how: As = "served",
+    where: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Give the feature rows of a log, with the keys of their events beside them.
+
+    Parameters
+    ----------
+    how
+        See :func:`recoup.features.backfill.backfill`.
+    where
+        Column -> value: only events that have them are folded.
+    """
+    chosen = where or {}
+    batches = [_only(batch, chosen) for batch in admitted(source, progress)]
+    rows = backfill(FeatureStore(feature_set), batches, how=how)
+    events = pl.concat([batch.events for batch in batches])
+    return with_keys(rows, events, feature_set)
+
+
+def _only(batch: EventBatch, where: Mapping[str, str]) -> EventBatch:
+    if not where:
+        return batch
+    tests = [pl.col(column) == value for column, value in where.items()]
+    return EventBatch(batch.events.filter(pl.all_horizontal(tests)), batch.items.clear())
+
+
+class KeyFeatures(msgspec.Struct, frozen=True):
+    """A key's features at a moment.
+
+    Parameters
+    ----------
+    key
+        Column -> value.
+    at
+        The moment.
+    as_of
+        When the event was that the row is of; None where there is none.
+    status
+        As of :func:`recoup.features.joining.join_features`.
+    features
+        Name -> value; None where undefined.
+    """
+
+    key: dict[str, str]
+    at: dt.datetime
+    as_of: dt.datetime | None
+    status: str
+    features: dict[str, float | None]
+
+
+def features_of(
+    source: Source,
+    feature_set: FeatureSet,
+    key: Mapping[str, str],
+    *,
+    at: dt.datetime | None = None,
+    progress: Progress | None = None,
+) -> KeyFeatures:
+    """Give the features of one key as they stood at a moment, or at the log's end.
+
+    Raises
+    ------
+    FeatureError
+        If the set has no feature of such a key.
+    SchemaError
+        If the key does not show in the log, and no moment was given.
+    """
+    own = [each for each in feature_set.features if set(key_of(each)) == set(key)]
+    if not own:
+        kinds = dict.fromkeys("+".join(key_of(each)) for each in feature_set.features)
+        raise FeatureError(
+            f"Expected a kind of key that `{feature_set.name}` has, got {'+'.join(key)}",
+            hint=f"one of {', '.join(kinds)}",
+        )
+    chosen = FeatureSet(feature_set.name, feature_set.version, tuple(own), feature_set.owner)
+    rows = rows_of(source, chosen, where=key, progress=progress)
+    if at is None and rows.is_empty():
+        told = ", ".join(f"{column}={value}" for column, value in key.items())
+        raise SchemaError(f"Expected a key of the log, got {told}", hint="keys match exactly")
+    moment = at or rows["ts"].max()
+    asked = pl.DataFrame({**key, "__ts": [moment]}, schema_overrides={"__ts": TIMESTAMP})
+    joined = join_features(asked, rows, chosen, ts="__ts").frame
+    label = "_".join(key_of(own[0]))
+    row = joined.row(0, named=True)
+    age = row[f"by_{label}_row_age_s"]
+    as_of = None if age is None else row["__ts"] - dt.timedelta(seconds=age)
+    values = {name: _defined(row[name]) for name in chosen.names}
+    return KeyFeatures(dict(key), row["__ts"], as_of, row[f"by_{label}_status"], values)
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def join_table(
+    table: pl.DataFrame,
+    source: Source,
+    feature_set: FeatureSet,
+    *,
+    ts: str = "ts",
+    keys: Mapping[str, str] | None = None,
+    how: As = "served",
+    max_age_s: float | None = None,
+    progress: Progress | None = None,
+) -> Joined:
+    """Join a log's features to a table of keys and moments; see :func:`join_features`.
+
+    Moments may be text, ISO 8601; without a zone they are UTC.
+    """
+    if table.schema.get(ts) == pl.String:
+        table = table.with_columns(_moments(table[ts]))
+    rows = rows_of(source, feature_set, how=how, progress=progress)
+    return join_features(table, rows, feature_set, ts=ts, keys=keys, how=how, max_age_s=max_age_s)
+
+
+def _moments(texts: pl.Series) -> pl.Series:
+    moments = texts.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+    bad = moments.is_null() & texts.is_not_null()
+    if bad.any():
+        row = bad.to_list().index(True)
+        raise SchemaError(
+            f"Expected ISO 8601 moments, got {texts[row]!r} - at {texts.name}[{row}]",
+            hint="write 2026-01-31T12:00:00Z",
+        )
+    return moments
+
+
+def skew_of(
+    served: pl.DataFrame,
+    source: Source,
+    feature_set: FeatureSet,
+    progress: Progress | None = None,
+) -> Skew:
+    """Fold a log again, and compare its rows with those that were served."""
+    folded = backfill(FeatureStore(feature_set), admitted(source, progress), how="served")
+    return measure_skew(served, folded, feature_set.names)
+
+
+class Health(msgspec.Struct, frozen=True):
+    """How fresh a log's features are at its end, and how they moved within it."""
+
+    rows: int
+    split: dt.datetime
+    freshness: list[Freshness]
+    drift: list[Drift]
+
+
+def health_of(
+    source: Source,
+    feature_set: FeatureSet,
+    *,
+    split: dt.datetime | None = None,
+    progress: Progress | None = None,
+) -> Health:
+    """Measure freshness at the log's end, and drift across a moment: the middle if not stated.
+
+    Raises
+    ------
+    SchemaError
+        If the log has no event, or one side of the split has none.
+    """
+    rows = rows_of(source, feature_set, progress=progress)
+    if rows.is_empty():
+        raise SchemaError("Expected events in the log, got none")
+    first, last = rows["ts"].min(), rows["ts"].max()
+    assert isinstance(first, dt.datetime)  # noqa: S101
+    assert isinstance(last, dt.datetime)  # noqa: S101
+    middle = split or first + (last - first) / 2
+    before, after = rows.filter(pl.col("ts") < middle), rows.filter(pl.col("ts") >= middle)
+    return Health(
+        rows=rows.height,
+        split=middle,
+        freshness=measure_freshness(rows, feature_set, int(rows["ts"].to_physical().max())),  # type: ignore[arg-type]
+        drift=measure_drift(before, after, feature_set.names),
+    )
