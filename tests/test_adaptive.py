@@ -15,10 +15,12 @@ from recoup.causal.adaptive import AdaptiveLog, adaptive_values, aipw_scores, an
 from recoup.causal.sequences import (
     bernoulli_interval,
     beta_binomial_bound,
+    betting_sequence,
     conjugate_bernstein_sequence,
     empirical_bernstein_sequence,
     gamma_exponential_bound,
     hoeffding_sequence,
+    normal_log_mixture,
     normal_mixture_bound,
     poly_stitching_bound,
 )
@@ -55,11 +57,13 @@ def test_boundaries_equal_the_reference(expected: dict[str, Any]) -> None:
                 ours = poly_stitching_bound(*given)
             case "beta_binomial_mixture_bound":
                 ours = beta_binomial_bound(*given[:5])
-            case _:
-                continue
+            case "normal_log_mixture":
+                ours = normal_log_mixture(*given[:3])
+            case other:
+                pytest.fail(f"no counterpart of {other}")
         checked += 1
         assert ours == pytest.approx(case["value"], rel=1e-10), (case["fn"], given)
-    assert checked == 30
+    assert checked == 31
 
 
 def test_sequences_equal_the_reference(expected: dict[str, Any], draws: np.ndarray) -> None:
@@ -70,6 +74,7 @@ def test_sequences_equal_the_reference(expected: dict[str, Any], draws: np.ndarr
         "conjmix_empbern_twosided_cs(v_opt=12.5)": conjugate_bernstein_sequence(
             draws, optimal=12.5, alpha=0.025
         ),
+        "betting_cs_first500(breaks=1000)": betting_sequence(draws[:500]),
     }
     for name, (low, high) in named.items():
         for point in expected[name]:

@@ -2,15 +2,18 @@ import doctest
 import types
 from pathlib import Path
 
+import pytest
+
 from recoup import causal
 
-PAGE = Path(__file__).parent.parent / "docs" / "causal.md"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-def test_the_page_says_what_the_code_does() -> None:
-    found = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
+@pytest.mark.parametrize(("page", "examples"), [("causal.md", 20), ("experiments.md", 15)])
+def test_the_page_says_what_the_code_does(page: str, examples: int) -> None:
+    found = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")
     assert found.failed == 0
-    assert found.attempted > 20
+    assert found.attempted > examples
 
 
 def test_everything_exported_is_listed() -> None:

@@ -1,13 +1,19 @@
 """What acting, waiting and missing were worth: estimates that carry their interval."""
 
 from recoup.causal.adaptive import AdaptiveLog, AdaptiveValues, adaptive_values, anytime_value
+from recoup.causal.arms import ArmMean, Comparison, Sums, compare_arms
+from recoup.causal.assignment import Assigned, Layer, Trial, switchback
 from recoup.causal.delay import Delay, Regret, evaluate_delay
 from recoup.causal.estimate import Estimate
+from recoup.causal.experiment import ExperimentResult, Rules, evaluate_experiment
+from recoup.causal.experiment_metrics import Metric
+from recoup.causal.experiment_plan import ExperimentPlan, plan_experiment
 from recoup.causal.journeys import Journeys, journeys_from_table
 from recoup.causal.lift import Lift, holdout_lift
 from recoup.causal.logged_decisions import LoggedDecisions
 from recoup.causal.off_policy import OffPolicy, evaluate_off_policy
 from recoup.causal.policy_search import Found, search_policies, start_and_states
+from recoup.causal.sample_ratio import SampleRatio, check_sample_ratio
 from recoup.causal.shrinkage import Shrinkage
 from recoup.causal.uplift import Experiment, Targeting, Uplift, judge_targeting, learn_uplift
 from recoup.causal.uplift_curves import curve, mean_uplift, uplift_area, uplift_at
@@ -15,30 +21,46 @@ from recoup.causal.uplift_curves import curve, mean_uplift, uplift_area, uplift_
 __all__ = [
     "AdaptiveLog",
     "AdaptiveValues",
+    "ArmMean",
+    "Assigned",
+    "Comparison",
     "Delay",
     "Estimate",
     "Experiment",
+    "ExperimentPlan",
+    "ExperimentResult",
     "Found",
     "Journeys",
+    "Layer",
     "Lift",
     "LoggedDecisions",
+    "Metric",
     "OffPolicy",
     "Regret",
+    "Rules",
+    "SampleRatio",
     "Shrinkage",
+    "Sums",
     "Targeting",
+    "Trial",
     "Uplift",
     "adaptive_values",
     "anytime_value",
+    "check_sample_ratio",
+    "compare_arms",
     "curve",
     "evaluate_delay",
+    "evaluate_experiment",
     "evaluate_off_policy",
     "holdout_lift",
     "journeys_from_table",
     "judge_targeting",
     "learn_uplift",
     "mean_uplift",
+    "plan_experiment",
     "search_policies",
     "start_and_states",
+    "switchback",
     "uplift_area",
     "uplift_at",
 ]

@@ -2,7 +2,7 @@
 
 import typer
 
-from recoup.cli import evaluate_causal
+from recoup.cli import evaluate_causal, evaluate_experiment
 from recoup.cli.arguments import (
     Format,
     From,
@@ -23,6 +23,7 @@ evaluate = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     evaluate_causal.register(evaluate)
+    evaluate_experiment.register(evaluate)
     app.add_typer(
         evaluate, name="evaluate", help="Measure a model on a log, or what a policy earned."
     )

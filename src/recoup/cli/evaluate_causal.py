@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
+from recoup.cli.tables import Level, Table, print_estimates, read_table
 from recoup.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
     from recoup.causal.estimate import Estimate, IntervalKind
     from recoup.causal.journeys import Journeys
     from recoup.causal.uplift import Experiment
-
-Table = Annotated[
-    Path,
-    typer.Argument(metavar="TABLE", help="A Parquet or CSV file: one row a decision."),
-]
-Level = Annotated[float, typer.Option(help="Confidence of the intervals, in (0, 1).")]
-
 
 UNDECIDED_WARNING = 0.05
 
@@ -369,36 +363,3 @@ def print_delay(found: "Delay") -> None:
         )
     if found.refused is not None:
         stdout.print(f"[bold red]Refused for this policy:[/] {found.refused}.")
-
-
-def read_table(path: Path) -> "pl.DataFrame":
-    """Read a Parquet or CSV file whole.
-
-    Raises
-    ------
-    SourceError
-        If it is absent, of another format, or cannot be read.
-    """
-    import polars as pl
-
-    if path.suffix.lower() not in (".parquet", ".csv"):
-        raise SourceError(f"Expected a .parquet or .csv file, got {path}", hint="convert the table")
-    if not path.is_file():
-        raise SourceError(f"Expected a file, got {path}, which is absent", hint="check the path")
-    try:
-        if path.suffix.lower() == ".csv":
-            return pl.read_csv(path, infer_schema_length=None)
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(f"Expected a readable table in {path}, got: {error}") from error
-
-
-def print_estimates(title: str, estimates: "dict[str, Estimate]") -> None:
-    """Print named estimates with their intervals as a table."""
-    from rich.table import Table as Grid
-
-    grid = Grid("estimate", "value", "low", "high", "se", title=title)
-    for name, found in estimates.items():
-        cells = (found.value, found.low, found.high, found.se)
-        grid.add_row(name, *(f"{cell:.6g}" for cell in cells))
-    stdout.print(grid)
