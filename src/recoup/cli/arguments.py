@@ -44,9 +44,20 @@ def open_log(log: Path, log_format: str | None, mapping: Path | None) -> "Source
     """Open a log as the command line names it."""
     from recoup.sources import open_source
 
+    refuse_both(log_format, mapping)
+    return open_source(log, format=log_format, mapping=mapping)
+
+
+def refuse_both(log_format: str | None, mapping: Path | None) -> None:
+    """Refuse a format and a mapping together.
+
+    Raises
+    ------
+    ConfigError
+        If both are given.
+    """
     if log_format is not None and mapping is not None:
         raise ConfigError("Expected --format or --mapping, got both", hint="leave one out")
-    return open_source(log, format=log_format, mapping=mapping)
 
 
 def parse_moment(text: str | None, option: str) -> dt.datetime | None:

@@ -24,6 +24,9 @@ PACKINGS: Final[dict[str, Packing]] = {
     ".zstd": "zstd",
 }
 
+TRUTH: Final = "truth.json"
+"""The labels beside a log with known defects: never a part of the log."""
+
 MAGIC_GZIP: Final = b"\x1f\x8b"
 MAGIC_ZSTD: Final = b"\x28\xb5\x2f\xfd"
 MAGIC_PARQUET: Final = b"PAR1"
@@ -68,7 +71,11 @@ def find_files(path: Path) -> list[LogFile]:
     if path.is_file():
         return [_describe(path, path.name)]
     candidates = sorted(
-        (found for found in path.rglob("*") if found.is_file() and not _hidden(found, path)),
+        (
+            found
+            for found in path.rglob("*")
+            if found.is_file() and found.name != TRUTH and not _hidden(found, path)
+        ),
         key=lambda found: str(found.relative_to(path)),
     )
     files = [

@@ -49,19 +49,19 @@ class MappedSource:
         noticed: tuple[Finding, ...] = (),
     ) -> None:
         self.name = mapping.source
+        self.files = files
+        self.mapping = mapping
         self._noticed = noticed
-        self._files = files
-        self._mapping = mapping
         self._now = now
 
     def size_hint(self) -> int | None:
         """Give the number of rows, where the files say it without being read."""
-        if any(file.kind != "parquet" for file in self._files):
+        if any(file.kind != "parquet" for file in self.files):
             return None
         try:
             return sum(
                 int(pl.scan_parquet(file.path).select(pl.len()).collect().item())
-                for file in self._files
+                for file in self.files
             )
         except (pl.exceptions.PolarsError, OSError):
             return None
@@ -69,12 +69,10 @@ class MappedSource:
     def batches(self, after: str | None = None, *, rows: int = ROWS) -> Iterator[SourceBatch]:
         """Read on behind a position, or from the start."""
         arrived = self._arrived()
-        yield from emit(
-            in_order(arrived) if self._mapping.order == "time" else arrived, after, rows
-        )
+        yield from emit(in_order(arrived) if self.mapping.order == "time" else arrived, after, rows)
 
     def _arrived(self) -> Iterator[Stretch]:
-        tally = Tally(self._mapping)
+        tally = Tally(self.mapping)
         changes: list[tuple[Renamed, int]] = []
         noticed = self._noticed
         for block in self._whole(self._named(changes)):
@@ -87,14 +85,14 @@ class MappedSource:
         yield Stretch(EventBatch(*empty_frames()), no_dead_letters(), tally.findings())
 
     def _whole(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        items = self._mapping.items
+        items = self.mapping.items
         if items is None or not items.group_by:
             return blocks
         return whole_groups(blocks, items)
 
     def _convert(self, block: Block) -> Converted:
-        whole = take_whole(block, self._now) if self._mapping is MAPPING else None
-        return whole or convert(block, self._mapping, self._now)
+        whole = take_whole(block, self._now) if self.mapping is MAPPING else None
+        return whole or convert(block, self.mapping, self._now)
 
     def _named(self, changes: list[tuple[Renamed, int]]) -> Iterator[Block]:
         """Give blocks under the mapping's names, and note the changes that begin in them."""
@@ -108,30 +106,30 @@ class MappedSource:
             yield block
 
     def _followed(self) -> Iterator[Followed]:
-        if not self._mapping.follow_renames:
+        if not self.mapping.follow_renames:
             return (Followed(block, ()) for block in self._blocks())
-        wanted = read_columns(self._mapping)
-        sought = NEEDED if self._mapping is MAPPING else wanted
+        wanted = read_columns(self.mapping)
+        sought = NEEDED if self.mapping is MAPPING else wanted
         return Follower(wanted, by_name=sought).follow(self._blocks())
 
     def _blocks(self) -> Iterator[Block]:
-        naming = Naming(self._mapping, self._files)
+        naming = Naming(self.mapping, self.files)
         seen = False
-        for file in self._files:
+        for file in self.files:
             try:
                 for block in read_blocks(file, naming.dialect(file)):
                     seen = seen or block.frame.height > 0
                     yield naming.named(block, file)
             except SourceError as error:
-                if len(self._files) == 1:
+                if len(self.files) == 1:
                     raise
                 dead = dead_letter(file.label, "unreadable_file", error.message, "")
                 yield Block(file.label, pl.DataFrame(), NO_ROWS, dead_frame([dead]))
         if not seen:
-            raise empty_log(self._files)
+            raise empty_log(self.files)
 
     def _check(self, block: Block) -> None:
-        wanted = {*self._mapping.ts.sources, *self._mapping.event.sources}
+        wanted = {*self.mapping.ts.sources, *self.mapping.event.sources}
         lacking = sorted(wanted - set(block.frame.columns))
         if lacking:
             raise MappingError(
