@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from recoup.cli.arguments import Format, Log, Mapping, open_log, parse_moment
-from recoup.cli.evaluate_causal import read_table
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar, stdout
+from recoup.cli.tables import read_table
 from recoup.errors import ConfigError
 
 if TYPE_CHECKING:
