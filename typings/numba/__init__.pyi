@@ -15,6 +15,7 @@ def njit(
     cache: bool = ...,
     nogil: bool = ...,
     inline: str = ...,
+    forceinline: bool = ...,
     boundscheck: bool = ...,
     error_model: str = ...,
     fastmath: bool = ...,

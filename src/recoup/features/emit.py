@@ -2,7 +2,7 @@
 
 import math
 
-from recoup.features.fold import Fold
+from recoup.features.fold import Memory, Spec
 from recoup.features.memory import BLANK, SCRATCH
 from recoup.features.plan import (
     FIRST,
@@ -27,36 +27,30 @@ from recoup.features.pointers import Reals, Words, compiled
 
 @compiled
 def emit(
-    fold: Fold, g: int, group: int, base: int, first: int, index: int, rows: Reals, row: int
+    both: Memory, spec: Spec, base: int, first: int, index: int, rows: Reals, row: int
 ) -> None:
     """Write a group's columns of the feature row of one event.
 
     Parameters
     ----------
-    fold
-        The memory and the plan, each as words and as reals.
+    both, spec
+        The memory, and what to do.
     rows, row
         The rows, and where the one to fill begins; columns of other groups stay as they are.
     """
-    memory, reals, plan, units = fold
+    memory, _ = both
+    plan, _, g, _ = spec
     record = base + index * plan[g + RECORD]
-    _emit_values(memory, reals, plan, units, g, record, rows, row)
-    edges = _find_edges(memory, plan, g, group, base, first, record)
-    _emit_windows(memory, plan, units, g, edges, record, rows, row)
-    _emit_times(memory, plan, units, g, record, first + index, rows, row)
+    _emit_values(both, spec, record, rows, row)
+    edges = _find_edges(memory, spec, base, first, record)
+    _emit_windows(memory, spec, edges, record, rows, row)
+    _emit_times(memory, spec, record, first + index, rows, row)
 
 
 @compiled
-def _emit_values(
-    memory: Words,
-    reals: Reals,
-    plan: Words,
-    units: Reals,
-    g: int,
-    record: int,
-    rows: Reals,
-    row: int,
-) -> None:
+def _emit_values(both: Memory, spec: Spec, record: int, rows: Reals, row: int) -> None:
+    memory, reals = both
+    plan, units, g, _ = spec
     at = plan[g + RUNS_AT + 2 * OUT_VALUE + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_VALUE]):
         value = memory[record + plan[at]]
@@ -70,13 +64,12 @@ def _emit_values(
 
 
 @compiled
-def _find_edges(
-    memory: Words, plan: Words, g: int, group: int, base: int, first: int, record: int
-) -> int:
+def _find_edges(memory: Words, spec: Spec, base: int, first: int, record: int) -> int:
     """Note where the record just before each window stands, and give where it is noted.
 
     That is the blank one where the key's life began inside the window.
     """
+    plan, _, g, group = spec
     state = plan[g + STATE]
     edges = memory[group + SCRATCH]
     life = memory[record + state + LIFE]
@@ -89,8 +82,9 @@ def _find_edges(
 
 @compiled
 def _emit_windows(
-    memory: Words, plan: Words, units: Reals, g: int, edges: int, record: int, rows: Reals, row: int
+    memory: Words, spec: Spec, edges: int, record: int, rows: Reals, row: int
 ) -> None:
+    plan, units, g, _ = spec
     at = plan[g + RUNS_AT + 2 * OUT_DIFFERENCE + 1]
     for _ in range(plan[g + RUNS_AT + 2 * OUT_DIFFERENCE]):
         word, outside = plan[at], memory[edges + plan[at + 1]]
@@ -110,16 +104,8 @@ def _emit_windows(
 
 
 @compiled
-def _emit_times(
-    memory: Words,
-    plan: Words,
-    units: Reals,
-    g: int,
-    record: int,
-    number: int,
-    rows: Reals,
-    row: int,
-) -> None:
+def _emit_times(memory: Words, spec: Spec, record: int, number: int, rows: Reals, row: int) -> None:
+    plan, units, g, _ = spec
     now = memory[record + TS]
     state = plan[g + STATE]
     at = plan[g + RUNS_AT + 2 * OUT_RECENT + 1]

@@ -47,10 +47,14 @@ from recoup.features.plan import (
     VALUES,
     WINDOWS,
 )
-from recoup.features.pointers import Reals, Words, compiled
+from recoup.features.pointers import Reals, Words, compiled, compiled_apart
 
-Fold = tuple[Words, Reals, Words, Reals]
-"""The memory and the plan, each as words and as reals."""
+Memory = tuple[Words, Reals]
+"""The memory, as words and as reals."""
+
+Spec = tuple[Words, Reals, int, int]
+"""What to do for a group: the plan as words and as reals, and where the group begins in the plan
+and in the memory. It is the same at every event."""
 
 HOUR_US = 3_600_000_000
 SUM_LIMIT = 1 << 61
@@ -99,8 +103,9 @@ def _outcome(value: int, constant: int) -> int:
 
 
 @compiled
-def _filtered(plan: Words, g: int, inputs: Words, reals: Reals, row: int) -> int:
+def _filtered(spec: Spec, inputs: Words, reals: Reals, row: int) -> int:
     """Give the bits of the filters that an event passes."""
+    plan, _, g, _ = spec
     code = inputs[row + CODE_COLUMN]
     bits = 0
     at = plan[g + RUNS_AT + 2 * FILTERS + 1]
@@ -118,19 +123,14 @@ def _filtered(plan: Words, g: int, inputs: Words, reals: Reals, row: int) -> int
 
 @compiled
 def write_event(
-    memory: Words,
-    plan: Words,
-    g: int,
-    inputs: Words,
-    reals: Reals,
-    row: int,
-    record: int,
+    memory: Words, spec: Spec, inputs: Words, reals: Reals, row: int, record: int
 ) -> None:
     """Write an event into its record, without the state behind it."""
+    plan, _, g, _ = spec
     memory[record + TS] = inputs[row + TS]
     memory[record + SEQ] = inputs[row + SEQ]
     memory[record + KEY] = inputs[row + KEY]
-    memory[record + BITS] = _filtered(plan, g, inputs, reals, row)
+    memory[record + BITS] = _filtered(spec, inputs, reals, row)
     memory[record + SOURCE] = inputs[row + SESSION_COLUMN]
     at = plan[g + RUNS_AT + 2 * VALUES + 1]
     for _ in range(plan[g + RUNS_AT + 2 * VALUES]):
@@ -138,49 +138,49 @@ def write_event(
         at += 3
 
 
-@compiled
-def step(fold: Fold, g: int, group: int, owner: int, base: int, first: int, index: int) -> None:
+@compiled_apart
+def step(both: Memory, spec: Spec, owner: int, base: int, first: int, index: int) -> None:
     """Compute the state behind one event of a key.
 
     Parameters
     ----------
-    fold
-        The memory and the plan, each as words and as reals.
-    g, group
-        Where the group begins in the plan, and in the memory.
+    both, spec
+        The memory, and what to do.
     owner
         The key.
     base, first, index
         Where the key's records begin, the number of the first of them, and which one to do.
     """
-    memory, reals, plan, units = fold
+    memory, _ = both
+    plan, _, g, group = spec
     record = base + index * plan[g + RECORD]
     before = record - plan[g + RECORD]
     state = plan[g + STATE]
     silence = memory[record + TS] - memory[before + TS]
     fresh = silence > memory[FORGET]
-    _continue_session(memory, plan, g, owner, record, before, first + index)
+    _continue_session(memory, spec, owner, record, before, first + index)
     now, then = record + state, before + state
     if memory[record + TS] // HOUR_US == memory[before + TS] // HOUR_US:
         memory[now + HOURLY] = memory[then + HOURLY] + 1
     else:
         memory[now + HOURLY] = 1
     memory[now + LIFE] = first + index if fresh else memory[then + LIFE]
-    slide(memory, plan, g, base, first, index)
+    slide(memory, spec, base, first, index)
     source = memory[group + BLANK] if fresh else before
-    accumulate(memory, plan, g, source, record, first + index)
-    _decay(memory, reals, plan, units, g, source, record, silence)
-    _chain(memory, plan, g, base, first, index)
-    _count_distinct(memory, plan, g, base, first, index)
-    _link(memory, plan, g, base, first, record)
-    _slide_peaks(memory, plan, g, base, first, index)
+    accumulate(memory, spec, source, record, first + index)
+    _decay(both, spec, source, record, silence)
+    _chain(memory, spec, base, first, index)
+    _count_distinct(memory, spec, base, first, index)
+    _link(memory, spec, base, first, record)
+    _slide_peaks(memory, spec, base, first, index)
 
 
 @compiled
 def _continue_session(
-    memory: Words, plan: Words, g: int, owner: int, record: int, before: int, number: int
+    memory: Words, spec: Spec, owner: int, record: int, before: int, number: int
 ) -> None:
     """Decide whether an event begins a session, and note what follows from it."""
+    plan, _, g, _ = spec
     silence = memory[record + TS] - memory[before + TS]
     follows = memory[before + TS] > NEVER and silence <= memory[FORGET]
     now, then = record + plan[g + STATE], before + plan[g + STATE]
@@ -205,8 +205,9 @@ def _continue_session(
 
 
 @compiled
-def slide(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
+def slide(memory: Words, spec: Spec, base: int, first: int, index: int) -> None:
     """Move each window's head to the first event that is later than its length before this one."""
+    plan, _, g, _ = spec
     words = plan[g + RECORD]
     record = base + index * words
     heads = plan[g + STATE] + HEADS_AT
@@ -220,11 +221,12 @@ def slide(memory: Words, plan: Words, g: int, base: int, first: int, index: int)
 
 
 @compiled
-def accumulate(memory: Words, plan: Words, g: int, before: int, record: int, number: int) -> None:
+def accumulate(memory: Words, spec: Spec, before: int, record: int, number: int) -> None:
     """Carry counts, sums, latest values and peaks over from one state to the next.
 
     Values are read before it is known whether they count: choosing is cheaper than guessing.
     """
+    plan, _, g, _ = spec
     bits = memory[record + BITS]
     begins = memory[record + plan[g + STATE] + FIRST] == number
     at = plan[g + RUNS_AT + 2 * COUNTING + 1]
@@ -259,17 +261,10 @@ def accumulate(memory: Words, plan: Words, g: int, before: int, record: int, num
 
 
 @compiled
-def _decay(
-    memory: Words,
-    reals: Reals,
-    plan: Words,
-    units: Reals,
-    g: int,
-    before: int,
-    record: int,
-    silence: int,
-) -> None:
+def _decay(both: Memory, spec: Spec, before: int, record: int, silence: int) -> None:
     """Let decayed levels fall for the time that passed, and add what the event brings."""
+    memory, reals = both
+    plan, units, g, _ = spec
     bits = memory[record + BITS]
     pace, fall = 0.0, 1.0
     at = plan[g + RUNS_AT + 2 * DECAYING + 1]
@@ -286,46 +281,64 @@ def _decay(
 
 
 @compiled
-def _chain(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
-    """Note for each chain the number of the event before with the same value, or -1."""
-    words = plan[g + RECORD]
-    record = base + index * words
+def _chain(memory: Words, spec: Spec, base: int, first: int, index: int) -> None:
+    """Note for each chain the number of the event before with the same value, or -1.
+
+    One bit for each value seen tells of most new values that there is nothing to search.
+    """
+    plan, _, g, _ = spec
+    record = base + index * plan[g + RECORD]
+    before = record - plan[g + RECORD]
     at = plan[g + RUNS_AT + 2 * CHAINING + 1]
     for _ in range(plan[g + RUNS_AT + 2 * CHAINING]):
-        mask, value = plan[at + 1], plan[at + 2]
-        memory[record + plan[at]] = -1
-        memory[record + plan[at + 3]] = FOREVER
+        mask, value, horizon, seen = plan[at + 1], plan[at + 2], plan[at + 4], plan[at + 5]
+        number = -1
+        apart = memory[record + TS] - memory[before + TS] >= horizon
+        bits = 0 if apart else memory[before + seen]
         if memory[record + BITS] & mask == mask:
-            edge = memory[record + TS] - plan[at + 4]
-            other = index - 1
-            seen = record - words
-            while other >= 1 and memory[seen + TS] > edge:
-                same = memory[seen + value] == memory[record + value]
-                if same and memory[seen + BITS] & mask == mask:
-                    memory[record + plan[at]] = first + other
-                    break
-                other -= 1
-                seen -= words
-        at += 5
+            bit = 1 << ((memory[record + value] ^ memory[record + value] >> 32) & 63)
+            if bits & bit != 0:
+                number = _find_before(memory, spec, base, first, index, at)
+            bits |= bit
+        memory[record + plan[at]] = number
+        memory[record + plan[at + 3]] = FOREVER
+        memory[record + seen] = bits
+        at += 6
+
+
+@compiled_apart
+def _find_before(memory: Words, spec: Spec, base: int, first: int, index: int, at: int) -> int:
+    """Give the number of the event before with the same value within a chain's horizon, or -1."""
+    plan, _, g, _ = spec
+    mask, value, words = plan[at + 1], plan[at + 2], plan[g + RECORD]
+    record = base + index * words
+    edge = memory[record + TS] - plan[at + 4]
+    seen = record - words
+    while seen > base and memory[seen + TS] > edge:
+        same = memory[seen + value] == memory[record + value]
+        if same and memory[seen + BITS] & mask == mask:
+            return first + (seen - base) // words
+        seen -= words
+    return -1
 
 
 @compiled
-def _link(memory: Words, plan: Words, g: int, base: int, first: int, record: int) -> None:
+def _link(memory: Words, spec: Spec, base: int, first: int, record: int) -> None:
     """Tell the event before with the same value when it was seen again."""
+    plan, _, g, _ = spec
     at = plan[g + RUNS_AT + 2 * CHAINING + 1]
     for _ in range(plan[g + RUNS_AT + 2 * CHAINING]):
         number = memory[record + plan[at]]
         if number >= 0:
             seen = base + (number - first) * plan[g + RECORD]
             memory[seen + plan[at + 3]] = memory[record + TS]
-        at += 5
+        at += 6
 
 
 @compiled
-def _seen_again(
-    memory: Words, plan: Words, g: int, base: int, index: int, gone: int, at: int
-) -> bool:
+def _seen_again(memory: Words, spec: Spec, base: int, index: int, gone: int, at: int) -> bool:
     """Say whether a value that leaves a window stands between its event and this one."""
+    plan, _, g, _ = spec
     words = plan[g + RECORD]
     record = base + index * words
     left = base + gone * words
@@ -342,13 +355,12 @@ def _seen_again(
 
 
 @compiled
-def _recount(
-    memory: Words, plan: Words, g: int, base: int, start: int, low: int, high: int, at: int
-) -> int:
+def _recount(memory: Words, spec: Spec, base: int, start: int, low: int, high: int, at: int) -> int:
     """Count the different values among records ``low`` to ``high - 1``, the first numbered start.
 
     Needed where records have been let go that the state before still counts.
     """
+    plan, _, g, _ = spec
     mask, number = plan[at + 1], plan[at + 3]
     count = 0
     for other in range(low, high):
@@ -359,8 +371,9 @@ def _recount(
 
 
 @compiled
-def _count_distinct(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
+def _count_distinct(memory: Words, spec: Spec, base: int, first: int, index: int) -> None:
     """Count the different values of each window, or of the session, behind the event."""
+    plan, _, g, _ = spec
     words = plan[g + RECORD]
     record = base + index * words
     before = record - words
@@ -377,11 +390,11 @@ def _count_distinct(memory: Words, plan: Words, g: int, base: int, first: int, i
             start = memory[record + heads + window]
             gone = memory[before + heads + window] - first
             if gone < 1:
-                count = _recount(memory, plan, g, base, start, start - first, index, at)
+                count = _recount(memory, spec, base, start, start - first, index, at)
                 gone = index
             while gone < min(start - first, index):
                 leaves = memory[base + gone * words + BITS] & mask == mask
-                if leaves and not _seen_again(memory, plan, g, base, index, gone, at):
+                if leaves and not _seen_again(memory, spec, base, index, gone, at):
                     count -= 1
                 gone += 1
         if memory[record + BITS] & mask == mask and memory[record + plan[at + 3]] < start:
@@ -391,8 +404,9 @@ def _count_distinct(memory: Words, plan: Words, g: int, base: int, first: int, i
 
 
 @compiled
-def _slide_peaks(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
+def _slide_peaks(memory: Words, spec: Spec, base: int, first: int, index: int) -> None:
     """Find the extreme of each window, searching it anew only when the extreme leaves."""
+    plan, _, g, _ = spec
     words = plan[g + RECORD]
     record = base + index * words
     before = record - words

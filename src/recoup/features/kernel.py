@@ -10,7 +10,8 @@ from recoup.features.fold import (
     FOREVER,
     HOUR_US,
     SUM_LIMIT,
-    Fold,
+    Memory,
+    Spec,
     mix,
     slide,
     step,
@@ -19,7 +20,6 @@ from recoup.features.fold import (
 from recoup.features.memory import (
     BLOCK,
     BOUND,
-    BUMP,
     CHAIN,
     CLASS,
     COUNT,
@@ -32,9 +32,7 @@ from recoup.features.memory import (
     HEAD,
     LATENESS,
     MASK,
-    RECORD_WORDS,
     SCRATCH,
-    SINK,
     TOUCHED,
     USED,
     WATERMARK,
@@ -77,7 +75,16 @@ from recoup.features.plan import (
     TS,
     VALUES_AT,
 )
-from recoup.features.pointers import Array, Reals, Words, as_reals, as_words, compiled
+from recoup.features.pointers import (
+    Array,
+    Reals,
+    Words,
+    as_reals,
+    as_words,
+    compiled,
+    compiled_apart,
+    prefetch,
+)
 
 Matrix = NDArray[np.float64]
 
@@ -109,11 +116,17 @@ def judge(memory: Words, inputs: Words, notes: Words, width: int, start: int, st
     memory[WATERMARK] = watermark
 
 
-@compiled
+@compiled_apart
 def judge_all(state: Array, table: Array, events: Array, noted: Array) -> None:
     """Note every event's status and the watermark it meets."""
     plan = as_words(table)
     judge(as_words(state), as_words(events), as_words(noted), plan[PLAN_INPUTS], 0, len(events))
+
+
+@compiled
+def spec_of(plan: Words, units: Reals, number: int) -> Spec:
+    """Say what to do for a group."""
+    return plan, units, plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
 
 
 @compiled
@@ -126,7 +139,7 @@ def key_of(plan: Words, g: int, inputs: Words, row: int) -> int:
     return key
 
 
-@compiled
+@compiled_apart
 def arrange(
     state: Array,
     table: Array,
@@ -202,7 +215,7 @@ def leave_out(plan: Words, g: int, rows: Reals, row: int) -> None:
         rows[row + plan[at + column]] = math.nan
 
 
-@compiled
+@compiled_apart
 def fold_arranged(
     state: Array,
     table: Array,
@@ -222,21 +235,21 @@ def fold_arranged(
         last event, so that its memory, still in the cache, serves the next; other parameters as
         for :func:`arrange`.
     """
-    fold = as_words(state), as_reals(state), as_words(table), as_reals(table)
+    both = as_words(state), as_reals(state)
+    spec = spec_of(as_words(table), as_reals(table), number)
     inputs, measures, notes = as_words(events), as_reals(events), as_words(noted)
-    rows, plan = as_reals(values), as_words(table)
-    g, group = plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
+    rows, memory = as_reals(values), as_words(state)
+    plan, _, _, group = spec
     columns, width = plan[PLAN_INPUTS], plan[PLAN_WIDTH]
     place, stop, transient = places
-    memory = as_words(state)
     ahead = place
     while place < stop:
-        if place >= ahead:
-            ahead = min(place + AHEAD, stop)
-            memory[SINK] = touch(memory, group, inputs, columns, notes, scratch, place, ahead)
+        while ahead < min(place + AHEAD, stop):
+            fetch(memory, spec, (inputs, notes, rows), scratch[0, ahead], scratch[1, ahead])
+            ahead += 1
         row, entry = scratch[0, place], scratch[1, place]
         event = inputs, measures, row * columns, notes, row * NOTES, rows, row * width
-        if not fold_one(fold, g, group, entry, event):
+        if not fold_one(both, spec, entry, event):
             break
         place += 1
         if transient and (place == stop or scratch[1, place] != entry):
@@ -246,37 +259,29 @@ def fold_arranged(
 
 
 @compiled
-def touch(
-    memory: Words,
-    group: int,
-    inputs: Words,
-    columns: int,
-    notes: Words,
-    scratch: Array,
-    start: int,
-    stop: int,
-) -> int:
-    """Read a word of every cache line that events to come will need, many at a time.
-
-    The sum is given only so that the compiler does not drop the loop.
-    """
-    total = 0
-    size = memory[group + RECORD_WORDS]
-    for place in range(start, stop):
-        row, entry = scratch[0, place], scratch[1, place]
-        total ^= notes[row * NOTES] ^ inputs[row * columns] ^ inputs[(row + 1) * columns - 1]
-        if memory[entry + COUNT] > 0:
-            last = memory[entry + BLOCK]
-            last += (memory[entry + HEAD] + memory[entry + COUNT] - 1) * size
-            for word in range(0, 2 * size, LINE):
-                total ^= memory[min(last + word, memory[BUMP] - 1)]
-    return total
+def fetch(
+    memory: Words, spec: Spec, batch: tuple[Words, Words, Reals], row: int, entry: int
+) -> None:
+    """Ask for the cache lines that an event to come will need."""
+    plan, _, g, _ = spec
+    inputs, notes, rows = batch
+    prefetch(notes, row * NOTES)
+    for word in range(0, plan[PLAN_INPUTS], LINE):
+        prefetch(inputs, row * plan[PLAN_INPUTS] + word)
+    for word in range(0, plan[PLAN_WIDTH], LINE):
+        prefetch(rows, row * plan[PLAN_WIDTH] + word)
+    if memory[entry + COUNT] > 0:
+        last = memory[entry + HEAD] + memory[entry + COUNT] - 1
+        last = memory[entry + BLOCK] + last * plan[g + RECORD]
+        for word in range(0, 2 * plan[g + RECORD], LINE):
+            prefetch(memory, last + word)
 
 
 @compiled
-def fold_one(fold: Fold, g: int, group: int, entry: int, event: Event) -> bool:
+def fold_one(both: Memory, spec: Spec, entry: int, event: Event) -> bool:
     """Fold one event into its key and write its row; False if the memory must grow first."""
-    memory, _, plan, _ = fold
+    memory, _ = both
+    plan, _, g, group = spec
     _, _, _, notes, note, rows, row = event
     if memory[entry + COUNT] > 0:
         horizon = notes[note + NOTE_WATERMARK] - memory[LATENESS] - plan[g + RETENTION]
@@ -285,11 +290,11 @@ def fold_one(fold: Fold, g: int, group: int, entry: int, event: Event) -> bool:
         return False
     memory[entry + TOUCHED] = memory[EPOCH]
     if plan[g + TILE] == 0:
-        index = insert(fold, g, group, entry, event)
+        index = insert(both, spec, entry, event)
     else:
-        index = add_to_tile(fold, g, group, entry, event)
+        index = add_to_tile(memory, spec, entry, event)
     base, first = records(memory, group, entry), memory[entry + FIRST_NUMBER]
-    emit(fold, g, group, base, first, index, rows, row)
+    emit(both, spec, base, first, index, rows, row)
     if plan[g + SESSIONED] != 0:
         state = base + index * plan[g + RECORD] + plan[g + STATE]
         notes[note + NOTE_SESSION] = memory[state + SESSION]
@@ -297,19 +302,20 @@ def fold_one(fold: Fold, g: int, group: int, entry: int, event: Event) -> bool:
         if notes[note + NOTE_FOUND] != IN_ORDER:
             notes[note + NOTE_STATUS] = notes[note + NOTE_FOUND]
     if plan[g + TILE] == 0 and notes[note + NOTE_FOUND] == OVER_BOUND:
-        remove(memory, plan, g, group, entry, index)
-        restep(fold, g, group, entry, index)
+        remove(memory, spec, entry, index)
+        restep(both, spec, entry, index)
     return True
 
 
 @compiled
-def insert(fold: Fold, g: int, group: int, entry: int, event: Event) -> int:
+def insert(both: Memory, spec: Spec, entry: int, event: Event) -> int:
     """Put an event where it belongs among its key's, refold from there, and give its index.
 
     A key holds the first :data:`BOUND` events of each hour of the clock, in the order of events: a
     later one is taken back once its row is written, an earlier one displaces the last.
     """
-    memory, _, plan, _ = fold
+    memory, _ = both
+    plan, _, g, group = spec
     inputs, measures, row, notes, note, _, _ = event
     record, base = plan[g + RECORD], records(memory, group, entry)
     count = memory[entry + COUNT]
@@ -332,22 +338,23 @@ def insert(fold: Fold, g: int, group: int, entry: int, event: Event) -> int:
         full = memory[last + TS] // HOUR_US == ts // HOUR_US
     copy_up(memory, place, place + record, (count - index) * record)
     memory[entry + COUNT] = count + 1
-    write_event(memory, plan, g, inputs, measures, row, place)
+    write_event(memory, spec, inputs, measures, row, place)
     first = memory[entry + FIRST_NUMBER]
-    step(fold, g, group, memory[entry + HASH], base, first, index)
+    step(both, spec, memory[entry + HASH], base, first, index)
     if full and end == index:
         notes[note + NOTE_FOUND] = OVER_BOUND
         return index
-    restep(fold, g, group, entry, index + 1)
+    restep(both, spec, entry, index + 1)
     if full:
-        remove(memory, plan, g, group, entry, end)
-        restep(fold, g, group, entry, end)
+        remove(memory, spec, entry, end)
+        restep(both, spec, entry, end)
     return index
 
 
-@compiled
-def remove(memory: Words, plan: Words, g: int, group: int, entry: int, index: int) -> None:
+@compiled_apart
+def remove(memory: Words, spec: Spec, entry: int, index: int) -> None:
     """Take a record out; what stands behind it must be stepped again."""
+    plan, _, g, group = spec
     record, base = plan[g + RECORD], records(memory, group, entry)
     place = base + index * record
     at = plan[g + RUNS_AT + 2 * CHAINING + 1]
@@ -356,24 +363,25 @@ def remove(memory: Words, plan: Words, g: int, group: int, entry: int, index: in
         if number >= 0:
             seen = base + (number - memory[entry + FIRST_NUMBER]) * record
             memory[seen + plan[at + 3]] = FOREVER
-        at += 5
+        at += 6
     copy(memory, place + record, place, (memory[entry + COUNT] - 1 - index) * record)
     memory[entry + COUNT] -= 1
 
 
-@compiled
-def restep(fold: Fold, g: int, group: int, entry: int, index: int) -> None:
+@compiled_apart
+def restep(both: Memory, spec: Spec, entry: int, index: int) -> None:
     """Step again every record from ``index`` on."""
-    memory = fold[0]
+    memory, _ = both
+    _, _, _, group = spec
     base, first = records(memory, group, entry), memory[entry + FIRST_NUMBER]
     for later in range(index, memory[entry + COUNT]):
-        step(fold, g, group, memory[entry + HASH], base, first, later)
+        step(both, spec, memory[entry + HASH], base, first, later)
 
 
 @compiled
-def add_to_tile(fold: Fold, g: int, group: int, entry: int, event: Event) -> int:
+def add_to_tile(memory: Words, spec: Spec, entry: int, event: Event) -> int:
     """Add an event to the tile it falls into, and give the tile's index."""
-    memory, _, plan, _ = fold
+    plan, _, g, group = spec
     inputs, measures, row = event[0], event[1], event[2]
     record, base = plan[g + RECORD], records(memory, group, entry)
     count = memory[entry + COUNT]
@@ -390,17 +398,18 @@ def add_to_tile(fold: Fold, g: int, group: int, entry: int, event: Event) -> int
         memory[place + TS] = tile
         memory[entry + COUNT] = count + 1
     whole = memory[group + SCRATCH]
-    write_event(memory, plan, g, inputs, measures, row, whole)
-    contribute(memory, plan, g, whole, base + index * record)
+    write_event(memory, spec, inputs, measures, row, whole)
+    contribute(memory, spec, whole, base + index * record)
     first = memory[entry + FIRST_NUMBER]
     for later in range(index, memory[entry + COUNT]):
-        step_tile(memory, plan, g, base, first, later)
+        step_tile(memory, spec, base, first, later)
     return index
 
 
 @compiled
-def contribute(memory: Words, plan: Words, g: int, event: int, tile: int) -> None:
+def contribute(memory: Words, spec: Spec, event: int, tile: int) -> None:
     """Add what an event counts and sums to a tile's own counts and sums."""
+    plan, _, g, _ = spec
     bits, shift = memory[event + BITS], plan[g + SHIFT]
     at = plan[g + RUNS_AT + 2 * COUNTING + 1]
     for _ in range(plan[g + RUNS_AT + 2 * COUNTING]):
@@ -418,20 +427,21 @@ def contribute(memory: Words, plan: Words, g: int, event: int, tile: int) -> Non
 
 
 @compiled
-def step_tile(memory: Words, plan: Words, g: int, base: int, first: int, index: int) -> None:
+def step_tile(memory: Words, spec: Spec, base: int, first: int, index: int) -> None:
     """Compute the running counts and sums behind a tile."""
+    plan, _, g, _ = spec
     record = base + index * plan[g + RECORD]
     before = record - plan[g + RECORD]
     fresh = memory[record + TS] - memory[before + TS] > memory[FORGET]
     state, shift = plan[g + STATE], plan[g + SHIFT]
     memory[record + state + LIFE] = first + index if fresh else memory[before + state + LIFE]
-    slide(memory, plan, g, base, first, index)
+    slide(memory, spec, base, first, index)
     for word in range(VALUES_AT + shift, plan[g + RECORD]):
         total = memory[record + word - shift] + (0 if fresh else memory[before + word])
         memory[record + word] = min(max(total, -SUM_LIMIT), SUM_LIMIT)
 
 
-@compiled
+@compiled_apart
 def divide(table: Array, values: Matrix, start: int, stop: int) -> None:
     """Fill the columns of ratios."""
     plan, rows = as_words(table), as_reals(values)
@@ -444,13 +454,13 @@ def divide(table: Array, values: Matrix, start: int, stop: int) -> None:
         at += 3
 
 
-@compiled
+@compiled_apart
 def observe_one(state: Array, table: Array, events: Array, values: Matrix, noted: Array) -> int:
     """Fold one event into every group; give its status, or -1 - g where group g needs memory.
 
     Called again with ``noted[0, NOTE_RESUME]`` set to that group, it goes on there.
     """
-    fold = as_words(state), as_reals(state), as_words(table), as_reals(table)
+    both = as_words(state), as_reals(state)
     memory, plan, inputs = as_words(state), as_words(table), as_words(events)
     notes, rows = as_words(noted), as_reals(values)
     event = inputs, as_reals(events), 0, notes, 0, rows, 0
@@ -458,14 +468,15 @@ def observe_one(state: Array, table: Array, events: Array, values: Matrix, noted
     if number == 0:
         judge(memory, inputs, notes, plan[PLAN_INPUTS], 0, 1)
     while number < plan[PLAN_GROUPS]:
-        g, group = plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
+        spec = spec_of(plan, as_reals(table), number)
+        _, _, g, group = spec
         key = key_of(plan, g, inputs, 0) if notes[NOTE_STATUS] != TOO_LATE else 0
         if key == 0:
             leave_out(plan, g, rows, 0)
         else:
             if 2 * memory[group + USED] > memory[group + MASK]:
                 return -1 - number
-            if not fold_one(fold, g, group, enter(memory, group, key), event):
+            if not fold_one(both, spec, enter(memory, group, key), event):
                 return -1 - number
         number += 1
     divide(table, values, 0, 1)

@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 
 from recoup.features.plan import KEY, SEQ, TS, Group
-from recoup.features.pointers import Array, Words, as_words, compiled
+from recoup.features.pointers import Array, Words, as_words, compiled, compiled_apart
 
 # Words of the memory itself.
-BUMP, WATERMARK, LATENESS, SESSION_GAP, FORGET, BOUND, EPOCH, SIZE, SINK, GROUPS_AT = range(10)
+BUMP, WATERMARK, LATENESS, SESSION_GAP, FORGET, BOUND, EPOCH, SIZE, GROUPS_AT = range(9)
 
 # Words of a group, GROUP_WORDS apart from GROUPS_AT on.
 TABLE, MASK, USED, BLANK, SCRATCH, RECORD_WORDS, SPARE, SPARE_WORDS, FREE_AT = range(9)
@@ -28,6 +28,8 @@ HASH, BLOCK, CLASS, HEAD, COUNT, FIRST_NUMBER, TOUCHED, CHAIN = range(8)
 ENTRY_WORDS: Final = 8
 
 FIRST_ENTRIES: Final = 256
+ROOM_WORDS: Final = 1 << 25
+"""Words, a quarter of a gigabyte of addresses, that a memory takes when it first grows."""
 NEVER: Final = -(1 << 61)
 """The time of the record before a key's first event."""
 
@@ -60,10 +62,22 @@ def empty_memory(groups: tuple[Group, ...], settings: dict[int, int]) -> Array:
     return memory
 
 
-def enlarge(memory: Array, size: int) -> None:
-    """Give a memory more words in its place: the system moves its pages, and copies nothing."""
-    memory.resize(size, refcheck=False)
-    memory[SIZE] = size
+def enlarge(memory: Array, least: int) -> Array:
+    """Give a memory of at least so many words with the same contents.
+
+    The system backs words with real memory once they are written, and for arrays as large as these
+    NumPy asks it for huge pages. So room is taken far ahead, and seldom copied.
+    """
+    for room in (max(ROOM_WORDS, 4 * least), 2 * least, least):
+        try:
+            grown = np.empty(room, np.int64)
+        except MemoryError:
+            continue
+        used = int(memory[BUMP])
+        grown[:used] = memory[:used]
+        grown[SIZE] = room
+        return grown
+    raise MemoryError(f"no {8 * least / 1e9:g} GB for the state of features")
 
 
 @compiled
@@ -124,7 +138,7 @@ def give_block(memory: Words, group: int, block: int, size_class: int) -> None:
     memory[group + FREE_AT + size_class] = block
 
 
-@compiled
+@compiled_apart
 def reserve(memory: Words, group: int, entry: int) -> bool:
     """Make room for one more record of a key; False, and nothing changed, if memory must grow."""
     record, count = memory[group + RECORD_WORDS], memory[entry + COUNT]
@@ -177,7 +191,7 @@ def records(memory: Words, group: int, entry: int) -> int:
     return memory[entry + BLOCK] + memory[entry + HEAD] * memory[group + RECORD_WORDS]
 
 
-@compiled
+@compiled_apart
 def rebuild(state: Array, group: int, mask: int, oldest: int) -> bool:
     """Move the table to one of ``mask + 1`` entries, without keys whose last event is too old.
 

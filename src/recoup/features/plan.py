@@ -360,8 +360,9 @@ class _Builder:
         held = len(self._states) if self._tile_us else len(self._values)
         links = VALUES_AT + held
         state = links + len(self._chains)
-        # Behind the heads: the number of the event before with the same value, for each chain.
-        return links, state, state + HEADS_AT + len(self._windows) + len(self._chains)
+        # Behind the heads, for each chain: the number of the event before with the same value, and
+        # then the bits of the values seen.
+        return links, state, state + HEADS_AT + len(self._windows) + 2 * len(self._chains)
 
     def group(self) -> Group:
         """Describe the layout of a record."""
@@ -398,10 +399,11 @@ class _Builder:
         for codes, where in self._filters:
             runs[FILTERS].append((codes, len(where), len(conditions)))
             conditions.extend(self._condition(condition) for condition in where)
-        chain_words = state + HEADS_AT + len(self._windows)
+        chain_words, chains = state + HEADS_AT + len(self._windows), len(self._chains)
         for (mask, value), chain in self._chains.items():
-            word, link = chain_words + chain, links + chain
-            runs[CHAINING].append((word, mask, self._word(value), link, self._horizons[chain]))
+            word, link, seen = chain_words + chain, links + chain, chain_words + chains + chain
+            row = word, mask, self._word(value), link, self._horizons[chain], seen
+            runs[CHAINING].append(row)
         for meaning, number in self._states.items():
             runs[meaning[0]].append((first + number, *self._parameters(meaning, links)))
         for kind, output in self._outputs:

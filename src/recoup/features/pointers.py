@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numba import njit, types
+from numba.core.cgutils import get_or_insert_function, ir
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
@@ -51,13 +52,22 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def compiled(function: Kernel) -> Kernel:
-    """Compile a kernel, and keep what was compiled on disk.
+    """Compile a kernel into those that call it, and keep what was compiled on disk.
 
     Numba takes up compiled code again while the kernel's own file is unchanged; but kernels hold
     the constants and the code of their neighbours. So what is kept is stamped with all files of
     the folder. Divisors are guarded, so that no branch need raise.
     """
-    kernel = njit(cache=True, nogil=True, error_model="numpy")(function)
+    return _compile(function, inline=True)
+
+
+def compiled_apart(function: Kernel) -> Kernel:
+    """Compile likewise a kernel that Python calls, or several kernels, or few events need."""
+    return _compile(function, inline=False)
+
+
+def _compile(function: Kernel, *, inline: bool) -> Kernel:
+    kernel = njit(cache=True, nogil=True, error_model="numpy", forceinline=inline)(function)
     kept = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
     if kept is not None:
         kept._source_stamp = kept._source_stamp, _SOURCES  # noqa: SLF001
@@ -89,6 +99,31 @@ def _pointer_to(element: Any) -> Any:
 
 
 _word_pointer, _real_pointer = _pointer_to(types.int64), _pointer_to(types.float64)
+
+
+def prefetch(pointer: Words | Reals, at: int) -> None:
+    """Ask for the cache line of a word, which may lie anywhere."""
+
+
+@overload(prefetch)  # type: ignore[untyped-decorator]
+def _prefetch(pointer: Any, at: Any) -> Any:  # noqa: ARG001
+    def implementation(pointer: Any, at: Any) -> Any:
+        return _prefetch_word(pointer, at)
+
+    return implementation
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch_word(_: Any, pointer: Any, at: Any) -> Any:
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        integer, byte = ir.IntType(32), ir.PointerType(ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+        function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        word = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), byte)
+        # To be written, kept in all caches, and data.
+        builder.call(function, [word, integer(1), integer(3), integer(1)])
+
+    return types.void(pointer, at), generate
 
 
 @overload(as_words)  # type: ignore[untyped-decorator]

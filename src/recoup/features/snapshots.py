@@ -62,9 +62,9 @@ from recoup.features.plan import (
     WINDOWS,
     Plan,
 )
-from recoup.features.pointers import Array, Words, as_reals, as_words, compiled
+from recoup.features.pointers import Array, Words, as_reals, as_words, compiled, compiled_apart
 
-VERSION: Final = 1
+VERSION: Final = 2
 SHARDS: Final = 64
 
 
@@ -197,7 +197,7 @@ def _load_group(memory: Array, plan: Plan, number: int, saved: _Keys, known: Arr
     blocks = record * int(np.sum(2 ** _classes(counts)))
     needed = int(memory[BUMP]) + blocks + (mask + 1) * ENTRY_WORDS
     if needed > len(memory):
-        enlarge(memory, needed)
+        memory = enlarge(memory, needed)
     if mask > memory[group + MASK]:
         assert rebuild(memory, group, mask, -(1 << 62))  # noqa: S101
     _read(memory, plan.table, g, group, keys, counts, words, known)
@@ -213,7 +213,7 @@ def _shard(key: int) -> int:
     return (key ^ (key >> 17)) & (SHARDS - 1)
 
 
-@compiled
+@compiled_apart
 def _list_keys(
     state: Array, table: Array, g: int, group: int, since: int, shard: int, keys: Array
 ) -> int:
@@ -235,7 +235,7 @@ def _list_keys(
     return found
 
 
-@compiled
+@compiled_apart
 def _measure(state: Array, table: Array, g: int, group: int, keys: Array, counts: Array) -> int:
     memory, plan = as_words(state), as_words(table)
     size = 0
@@ -245,7 +245,7 @@ def _measure(state: Array, table: Array, g: int, group: int, keys: Array, counts
     return size
 
 
-@compiled
+@compiled_apart
 def _write(state: Array, table: Array, g: int, group: int, keys: Array, words: Array) -> None:
     """Write each key's record 0 whole and in its canonical form, and its events."""
     memory, plan = as_words(state), as_words(table)
@@ -272,7 +272,7 @@ def _canonical(plan: Words, g: int, words: Words, base: int) -> None:
     words[base + state + LIFE] = 0
     chains = plan[g + RUNS_AT + 2 * CHAINING]
     heads = base + state + HEADS_AT
-    for word in range(plan[g + RUNS_AT + 2 * WINDOWS] + chains):
+    for word in range(plan[g + RUNS_AT + 2 * WINDOWS] + 2 * chains):
         words[heads + word] = 0
     for word in range(chains):
         words[base + plan[g + SAVED] + word] = 0
@@ -287,7 +287,7 @@ def _canonical(plan: Words, g: int, words: Words, base: int) -> None:
         at += 5
 
 
-@compiled
+@compiled_apart
 def _read(
     whole: Array,
     table: Array,
@@ -299,7 +299,7 @@ def _read(
     known: Array,
 ) -> None:
     """Put keys in, each in place of what is there, except where its shard is of later."""
-    fold = as_words(whole), as_reals(whole), as_words(table), as_reals(table)
+    both, spec = (as_words(whole), as_reals(whole)), (as_words(table), as_reals(table), g, group)
     memory, plan = as_words(whole), as_words(table)
     record, saved = plan[g + RECORD], plan[g + SAVED]
     at = 0
@@ -327,6 +327,6 @@ def _read(
                 memory[base + index * record + word] = words[at + word]
             at += saved
             if plan[g + TILE] == 0:
-                step(fold, g, group, keys[place], base, 0, index)
+                step(both, spec, keys[place], base, 0, index)
             else:
-                step_tile(memory, plan, g, base, 0, index)
+                step_tile(memory, spec, base, 0, index)

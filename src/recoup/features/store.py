@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Mapping
+from sys import getrefcount
 from typing import Final
 
 import msgspec
@@ -52,6 +53,11 @@ CROWD: Final = 8
 """Events a key that room is made for in a whole log, at first."""
 
 SWEEPS_PER_FORGETTING: Final = 8
+
+KEPT_BYTES: Final = 1 << 23
+"""Rows are kept for the next batch up to this size: fresh memory costs the system's time."""
+ALONE: Final = 3
+"""References to an array that only the store knows: its own, a name, and the count's argument."""
 
 
 class FeatureRows(msgspec.Struct, frozen=True):
@@ -143,6 +149,7 @@ class FeatureStore:
         self._check_bounds()
         self._horizon = horizon
         self._scratch = np.zeros((5, 0), np.int64)
+        self._rows: NDArray[np.float64] | None = None
         self._memory: NDArray[np.int64]
         self._next_sweep: int
         self._reset()
@@ -190,6 +197,14 @@ class FeatureStore:
         finally:
             self._memory, self._next_sweep = kept
 
+    def _empty_rows(self, count: int) -> NDArray[np.float64]:
+        """Give room for rows: that of the batch before, still in the cache, if nobody holds it."""
+        held = self._rows
+        if held is None or len(held) < count or getrefcount(held) > ALONE:
+            held = np.empty((count, self._plan.width))
+        self._rows = held if held.nbytes <= KEPT_BYTES else None
+        return held[:count]
+
     def _reset(self) -> None:
         self._memory = empty_memory(self._plan.groups, self._settings | {EPOCH: 1})
         self._next_sweep = NEVER + 1
@@ -198,7 +213,7 @@ class FeatureStore:
         self, columns: Mapping[str, NDArray[np.generic]], chunk: int, *, transient: bool
     ) -> FeatureRows:
         count = self._check(columns)
-        rows = np.empty((count, self._plan.width))
+        rows = self._empty_rows(count)
         session, begun = np.empty(count, np.int64), np.empty(count, np.int64)
         status = np.empty(count, np.int8)
         for start in range(0, count, chunk):
@@ -374,8 +389,8 @@ class FeatureStore:
             self._grow(int(self._memory[BUMP]) + (mask + 1) * ENTRY_WORDS)
 
     def _grow(self, least: int = 0) -> None:
-        """Enlarge the memory by a quarter or more."""
-        enlarge(self._memory, max(len(self._memory) * 5 // 4, least + least // 4))
+        """Enlarge the memory."""
+        self._memory = enlarge(self._memory, max(len(self._memory) * 5 // 4, least))
 
     def _identity(self) -> snapshots.Identity:
         return snapshots.Identity(self.feature_set.hash, (*self._settings.values(), self._horizon))
