@@ -4,7 +4,9 @@ from recoup.causal.adaptive import AdaptiveLog, AdaptiveValues, adaptive_values,
 from recoup.causal.arms import ArmMean, Comparison, Sums, compare_arms
 from recoup.causal.assignment import Assigned, Layer, Trial, switchback
 from recoup.causal.delay import Delay, Regret, evaluate_delay
+from recoup.causal.distal import dcee
 from recoup.causal.estimate import Estimate
+from recoup.causal.excursion import Coefficient, Excursion, emee, wcls
 from recoup.causal.experiment import ExperimentResult, Rules, evaluate_experiment
 from recoup.causal.experiment_metrics import Metric
 from recoup.causal.experiment_plan import ExperimentPlan, plan_experiment
@@ -23,9 +25,11 @@ __all__ = [
     "AdaptiveValues",
     "ArmMean",
     "Assigned",
+    "Coefficient",
     "Comparison",
     "Delay",
     "Estimate",
+    "Excursion",
     "Experiment",
     "ExperimentPlan",
     "ExperimentResult",
@@ -49,6 +53,8 @@ __all__ = [
     "check_sample_ratio",
     "compare_arms",
     "curve",
+    "dcee",
+    "emee",
     "evaluate_delay",
     "evaluate_experiment",
     "evaluate_off_policy",
@@ -63,4 +69,5 @@ __all__ = [
     "switchback",
     "uplift_area",
     "uplift_at",
+    "wcls",
 ]
