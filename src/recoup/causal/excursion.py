@@ -439,9 +439,9 @@ def _sandwich(
     bread
         Derivative of the sum, shape (k, k).
     """
-    inverse = solve_terms(bread, np.eye(len(bread)))
     clusters = int(cluster.max()) + 1
     freedom_left(clusters, len(bread))  # else the correction divides by nothing
+    inverse = solve_terms(bread, np.eye(len(bread)))
     corrected = clusters <= SMALL
     if corrected:
         sums = np.zeros((clusters, weighted.shape[1]))
