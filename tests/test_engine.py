@@ -13,6 +13,7 @@ from recoup.engine import Engine, Settings
 from recoup.errors import SnapshotError
 from recoup.events import EventBatch
 from recoup.simulator import load_scenario, simulate
+from recoup.state import Changes
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,28 @@ def test_restored_anywhere_it_goes_on_as_if_never_stopped(
     assert pl.concat([before, after]).equals(want)
     assert again.ranking() == whole.ranking()
     assert again.carts() == whole.carts()
+
+
+@pytest.mark.parametrize("cut", [3, 12])
+def test_changes_kept_call_by_call_are_the_state(batches: list[EventBatch], cut: int) -> None:
+    chosen = Settings(horizon_s=3600.0, review_s=1800.0)
+    whole, again, parts = Engine(chosen), Engine(chosen), dict[str, bytes]()
+    for batch in batches[:cut]:
+        whole.step(batch)
+        keep(parts, whole.changes())
+    again.restore(parts)
+    for number, batch in enumerate(batches[cut:]):
+        assert again.step(batch).decisions.equals(whole.step(batch).decisions)
+        if number % 2:
+            assert again.changes() == whole.changes()
+    assert again.snapshot() == whole.snapshot()
+    assert again.ranking() == whole.ranking()
+
+
+def keep(parts: dict[str, bytes], changes: Changes) -> None:
+    for name in changes.dropped:
+        del parts[name]
+    parts |= changes.saved
 
 
 def test_a_snapshot_of_other_settings_is_refused() -> None:

@@ -22,8 +22,10 @@ from recoup.friction.signals import Detected, SignalDetector
 from recoup.friction.stage_rates import StageRates
 from recoup.interventions import INTERVENTIONS
 from recoup.outcomes import Abandonment, Carts, Cost, Followed, OutcomeJoin
+from recoup.parts import gather, under
 from recoup.policies import ExpectedNetValue, Learner
 from recoup.policies.version import Settings as PolicySettings
+from recoup.state import Changes, Incremental
 
 VERSION: Final = 1
 LIVE_GROWTH: Final = 0.25
@@ -181,11 +183,23 @@ class Engine:
 
     def snapshot(self) -> dict[str, bytes]:
         """Give the whole state, a part for each stage."""
-        clock = msgspec.msgpack.encode((VERSION, self.settings, self._reviewed_us, self._now_us))
-        return {"engine": clock, **{stage.name: stage.snapshot() for stage in self._stages()}}
+        return {"engine": self._clock()} | {
+            stage.name: stage.snapshot() for stage in self._stages()
+        }
+
+    def changes(self) -> Changes:
+        """Give what changed since the last call: of large states the rows that did."""
+        parts = {
+            stage.name: stage.changes() if isinstance(stage, Incremental) else stage.snapshot()
+            for stage in self._stages()
+        }
+        return gather({"engine": self._clock(), **parts})
+
+    def _clock(self) -> bytes:
+        return msgspec.msgpack.encode((VERSION, self.settings, self._reviewed_us, self._now_us))
 
     def restore(self, parts: Mapping[str, bytes], /) -> None:
-        """Take up the state that :meth:`snapshot` gave.
+        """Take up the state that :meth:`snapshot` gave, or all calls of :meth:`changes` together.
 
         Raises
         ------
@@ -195,18 +209,17 @@ class Engine:
         kind = tuple[int, Settings, int | None, int]
         try:
             version, settings, reviewed, now = msgspec.msgpack.decode(parts["engine"], type=kind)
-            states = {stage.name: parts[stage.name] for stage in self._stages()}
+            if version != VERSION or settings != self.settings:
+                raise SnapshotError(
+                    "Expected a snapshot of these settings, got one of others",
+                    hint="run with the settings that the journal was begun with, or begin anew",
+                )
+            for stage in self._stages():
+                _restore(stage, parts)
         except (KeyError, msgspec.MsgspecError) as error:
             raise SnapshotError(
                 f"Expected a snapshot of an engine, got one without {error}"
             ) from error
-        if version != VERSION or settings != self.settings:
-            raise SnapshotError(
-                "Expected a snapshot of these settings, got one of others",
-                hint="run with the settings that the journal was begun with, or begin a new one",
-            )
-        for stage in self._stages():
-            stage.restore(states[stage.name])
         self._reviewed_us, self._now_us = reviewed, now
 
     def _stages(self) -> tuple["_Restorable", ...]:
@@ -227,6 +240,13 @@ class _Restorable(Protocol):
     def name(self) -> str: ...
     def snapshot(self) -> bytes: ...
     def restore(self, state: bytes, /) -> None: ...
+
+
+def _restore(stage: _Restorable, parts: Mapping[str, bytes]) -> None:
+    if isinstance(stage, Incremental) and stage.name not in parts:
+        stage.restore_parts(under(stage.name, parts))
+    else:
+        stage.restore(parts[stage.name])
 
 
 COSTS: Final = {

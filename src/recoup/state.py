@@ -1,6 +1,6 @@
 """The protocols that stages, journals and stores keep: everything is a fold over a journal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -30,6 +30,32 @@ class Stage(Protocol[Input_contra, Output_co]):
 
     def restore(self, state: bytes, /) -> None:
         """Take up the state that :meth:`snapshot` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If the bytes are of another version or definition.
+        """
+        ...
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Parts of a state to save, by name, and names of parts that are no longer needed."""
+
+    saved: dict[str, bytes]
+    dropped: tuple[str, ...]
+
+
+@runtime_checkable
+class Incremental(Protocol):
+    """What need not write its whole state to take a snapshot."""
+
+    def changes(self) -> Changes:
+        """Give what changed since the last call, or since the restore."""
+        ...
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the parts of all calls of :meth:`changes` that were not dropped since.
 
         Raises
         ------

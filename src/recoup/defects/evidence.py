@@ -1,6 +1,6 @@
 """What sessions met, how far they came, and what they bought: the evidence that defects rest on."""
 
-import io
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -15,6 +15,8 @@ from recoup.errors import SnapshotError
 from recoup.events import EVENT_NAMES
 from recoup.friction.moment import Moment
 from recoup.friction.signals import FAMILIES, SIGNALS
+from recoup.parts import Runs, frame_bytes, gather, read_frame, under
+from recoup.state import Changes
 
 MAX_SESSIONS: Final = 1_000_000
 MAX_HOURS: Final = 24 * 45
@@ -37,8 +39,9 @@ _LEVEL_OF: Final = {
 class Evidence:
     """A fold of moments into sessions, their steps, touches and orders.
 
-    Bounded: the newest ``max_sessions`` within ``max_hours`` are kept, and 200 touches a session.
-    The same for batches of any size.
+    Bounded: the newest ``max_sessions`` within ``max_hours`` are kept, and 200 touches a session;
+    what is older is forgotten before a ranking, and when as much has come in as is kept. The same
+    for batches of any size.
 
     Parameters
     ----------
@@ -65,8 +68,12 @@ class Evidence:
         self._growth = review_growth
         self.max_sessions = max_sessions
         self.max_hours = max_hours
-        self._parts: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
+        self._tables = {
+            name: Runs(merge, pl.DataFrame(schema=_TABLES[name]), ordered=True)
+            for name, merge in _MERGES.items()
+        }
         self._loose = 0
+        self._compact_at = _COMPACT_ROWS
         self._fresh: list[_Arrived] = []
         self._waiting = 0
         self._taken = 0
@@ -91,25 +98,23 @@ class Evidence:
             return
         events = _annotated(_joined(self._fresh))
         self._fresh, self._waiting = [], 0
-        self._parts["sessions"].append(_sessions_of(events))
-        self._parts["touches"].append(_touches_of(events))
-        self._parts["orders"].append(_orders_of(events))
+        self._tables["sessions"].add(_sessions_of(events))
+        self._tables["touches"].add(_touches_of(events))
+        self._tables["orders"].add(_orders_of(events))
         self._loose += events.height
-        if self._loose >= _COMPACT_ROWS:
+        if self._loose >= self._compact_at:
             self.tables()
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Give the tables ``sessions``, ``touches`` and ``orders``, one row per key, in order."""
         self._fold()
-        for name, merge in _MERGES.items():
-            parts = self._parts[name] or [pl.DataFrame(schema=_TABLES[name])]
-            self._parts[name] = [merge(pl.concat(parts, how="vertical"))]
+        self._forget(self._tables["sessions"].whole())
+        tables = {name: runs.whole() for name, runs in self._tables.items()}
         self._loose = 0
-        self._forget()
-        return {name: parts[0] for name, parts in self._parts.items()}
+        self._compact_at = max(_COMPACT_ROWS, int(tables["sessions"]["events"].sum()))
+        return tables
 
-    def _forget(self) -> None:
-        sessions = self._parts["sessions"][0]
+    def _forget(self, sessions: pl.DataFrame) -> None:
         if sessions.is_empty():
             return
         horizon = int(sessions["last"].max()) - self.max_hours * 3_600_000_000  # type: ignore[arg-type]
@@ -118,10 +123,9 @@ class Evidence:
             kept = kept.sort("last", "session", descending=True).head(self.max_sessions)
             kept = kept.sort("session")
         if kept.height < sessions.height:
-            for name, parts in self._parts.items():
-                self._parts[name] = [
-                    parts[0].join(kept, on="session", how="semi").sort(_KEYS[name])
-                ]
+            for name, runs in self._tables.items():
+                rows = runs.whole().join(kept, on="session", how="semi")
+                runs.replace(rows.sort(_KEYS[name]))
 
     def ranking(self, now: int) -> Ranking:
         """Rank the defects as of ``now`` (int64 microseconds), and list tracking breaks."""
@@ -148,7 +152,7 @@ class Evidence:
 
     def snapshot(self) -> bytes:
         """Give the tables as versioned bytes."""
-        frames = {name: _to_bytes(frame) for name, frame in self.tables().items()}
+        frames = {name: frame_bytes(frame) for name, frame in self.tables().items()}
         return _FORMAT + msgspec.msgpack.encode(
             (frames, self._taken, self._review_at, self._reviewed)
         )
@@ -168,8 +172,33 @@ class Evidence:
         frames, self._taken, self._review_at, self._reviewed = msgspec.msgpack.decode(
             body, type=kind
         )
-        self._parts = {name: [pl.read_ipc(io.BytesIO(frames[name]))] for name in _TABLES}
+        for name, runs in self._tables.items():
+            runs.replace(read_frame(frames[name]))
         self._loose = 0
+
+    def changes(self) -> Changes:
+        """Give the rows that are new since the last call, as parts to save."""
+        self._fold()
+        told = (self._taken, self._review_at, self._reviewed, self._loose, self._compact_at)
+        runs = {name: runs.changes() for name, runs in self._tables.items()}
+        return gather({"reviewed": _FORMAT + msgspec.msgpack.encode(told), **runs})
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the state that the parts of all calls of :meth:`changes` hold together.
+
+        Raises
+        ------
+        SnapshotError
+            If a part is missing, or of another version.
+        """
+        state = parts.get("reviewed", b"")
+        if not state.startswith(_FORMAT):
+            raise SnapshotError("Expected evidence of version 1, got other bytes")
+        kind = tuple[int, int, list[Defect], int, int]
+        told = msgspec.msgpack.decode(state.removeprefix(_FORMAT), type=kind)
+        self._taken, self._review_at, self._reviewed, self._loose, self._compact_at = told
+        for name, runs in self._tables.items():
+            runs.restore_parts(under(name, parts))
 
 
 class _Arrived(msgspec.Struct, frozen=True):
@@ -332,9 +361,3 @@ _TABLES: Final = {
         {"session": pl.Int64(), "order": pl.String(), "ts": pl.Int64(), "value": pl.Int64()}
     ),
 }
-
-
-def _to_bytes(frame: pl.DataFrame) -> bytes:
-    body = io.BytesIO()
-    frame.write_ipc(body, compression="zstd")
-    return body.getvalue()

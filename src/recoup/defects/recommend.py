@@ -56,4 +56,5 @@ def _judge(each: Intervention, lost: Interval, order_value: float, anyway: float
     recoverable = Interval(
         lost.value * each.prior_mean * value, lost.low * low * value, lost.high * high * value
     )
-    return Recommendation(each.id, float(np.clip(confidence, 0, 1)), recoverable, each.deadline_s)
+    sure = float(np.clip(confidence, 0, 1))
+    return Recommendation(each.id, sure, recoverable, float(each.deadline_s))

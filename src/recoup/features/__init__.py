@@ -19,12 +19,10 @@ from recoup.features.definitions import (
     sum_,
     time_since,
 )
-from recoup.features.snapshots import Changes
 from recoup.features.standard import standard_features
 from recoup.features.store import FeatureRows, FeatureStore
 
 __all__ = [
-    "Changes",
     "Feature",
     "FeatureRows",
     "FeatureSet",

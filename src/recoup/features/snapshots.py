@@ -63,6 +63,7 @@ from recoup.features.plan import (
     Plan,
 )
 from recoup.features.pointers import Array, Words, as_reals, as_words, compiled, compiled_apart
+from recoup.state import Changes
 
 VERSION: Final = 2
 SHARDS: Final = 64
@@ -73,13 +74,6 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
 
     hash: str
     settings: tuple[int, ...]
-
-
-class Changes(msgspec.Struct, frozen=True):
-    """Parts of the state to save, by name, and names of parts that are no longer needed."""
-
-    saved: dict[str, bytes]
-    dropped: tuple[str, ...]
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -45,6 +45,7 @@ from recoup.features.memory import (
     rebuild,
 )
 from recoup.features.plan import PLAN_OFFSETS, RETENTION, compile_plan
+from recoup.state import Changes
 
 CHUNK: Final = 8_192
 """Events that are grouped by key at a time."""
@@ -239,7 +240,7 @@ class FeatureStore:
         """
         self.restore_parts({"whole": state})
 
-    def changes(self) -> snapshots.Changes:
+    def changes(self) -> Changes:
         """Give the parts of the state to save, and to drop, since the last call.
 
         Saved beside the events of a transaction, the parts that stand are what

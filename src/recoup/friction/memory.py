@@ -1,10 +1,14 @@
 """Bounded memory of sessions or visitors for kernels: a hash table of int64 rows."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
+from recoup.parts import SavedTable
+from recoup.state import Changes
 
 _SMALLEST = 1 << 10
 
@@ -39,6 +43,7 @@ class Memory:
 
     def __init__(self, width: int) -> None:
         self.width = width
+        self._saved = SavedTable(width)
         self._build(np.zeros(0, np.int64), np.zeros((0, width), np.int64), 0)
 
     def reserve(self, count: int, idle: int, most: int) -> None:
@@ -88,6 +93,14 @@ class Memory:
         keys = np.frombuffer(state, np.int64, count, 16)
         rows = np.frombuffer(state, np.int64, offset=16 + 8 * count).reshape(count, width)
         self._build(keys, rows, 0)
+
+    def changes(self) -> Changes:
+        """Give the rows that changed since the last call, as parts to save."""
+        return self._saved.changes(*self._live())
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the rows that the parts of all calls of :meth:`changes` hold together."""
+        self._build(*self._saved.restore_parts(parts), 0)
 
 
 @njit(cache=True, nogil=True)

@@ -4,6 +4,7 @@ A signal is a symptom, not a defect: only the comparison of those who met it wit
 (``recoup.defects``) says whether it costs orders. Thresholds are starting points.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from recoup.errors import SnapshotError
 from recoup.events import CODE, EventBatch, encode, hash64
 from recoup.friction.moment import CARTED, CHECKOUT, STAGE_OF_CODE, Rows
+from recoup.parts import SavedTable
+from recoup.state import Changes
 
 FAMILIES: Final = {
     "page": ("page_view", "page_timing"),
@@ -166,6 +169,7 @@ class SignalDetector:
         self._keys = np.zeros(1 << 10, np.int64)
         self._memory = np.zeros((1 << 10, _WIDTH), np.float64)
         self._used = 0
+        self._saved = SavedTable(_WIDTH)
 
     def step(self, batch: EventBatch, session: NDArray[np.int64]) -> Detected:
         """Fold a batch: ``session`` holds each event's session key, shape (n,)."""
@@ -223,6 +227,16 @@ class SignalDetector:
         keys = np.frombuffer(body, np.int64, count)
         memory = np.frombuffer(body, np.float64, offset=8 * count).reshape(count, _WIDTH)
         self._rebuild(keys, memory, 0)
+
+    def changes(self) -> Changes:
+        """Give the sessions that changed since the last call, as parts to save."""
+        live = np.flatnonzero(self._keys)
+        return self._saved.changes(self._keys[live], self._memory[live].view(np.int64))
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the state that the parts of all calls of :meth:`changes` hold together."""
+        keys, memory = self._saved.restore_parts(parts)
+        self._rebuild(keys, memory.view(np.float64), 0)
 
 
 def signal_inputs(batch: EventBatch) -> NDArray[np.float64]:

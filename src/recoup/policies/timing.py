@@ -1,7 +1,7 @@
 """Act, wait or never, by expected net value, with the exact propensity of what was drawn."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from recoup.friction.memory import Memory
 from recoup.friction.moment import Moment
 from recoup.interventions import INTERVENTIONS, Limits
 from recoup.models.addresses import Located
+from recoup.parts import gather, under
 from recoup.policies.core import (
     SESSION_WIDTH,
     VISITOR_WIDTH,
@@ -27,6 +28,7 @@ from recoup.policies.core import (
 from recoup.policies.slices import SLICES
 from recoup.policies.value import OPTIONS, WAITS_S, Tables
 from recoup.policies.version import REASONS, Beliefs, Settings
+from recoup.state import Changes
 
 COLUMNS: Final = ("ts", "key", "event", "visitor", "value", "price", "quantity")
 """Event columns that the policy reads, in the kernel's order; watched defects name others."""
@@ -235,9 +237,19 @@ class ExpectedNetValue:
 
     def snapshot(self) -> bytes:
         """Give beliefs, watched defects and memory as versioned bytes."""
-        beliefs = (self.beliefs.recovered.tobytes(), self.beliefs.loss.tobytes())
-        whole = (*beliefs, self.beliefs.order_value, self.watched, self._sessions.dump())
-        return _FORMAT + msgspec.msgpack.encode((*whole, self._visitors.dump()))
+        memories = (self._sessions.dump(), self._visitors.dump())
+        return _FORMAT + msgspec.msgpack.encode((*self._believed(), *memories))
+
+    def changes(self) -> Changes:
+        """Give beliefs and watched defects, and the memory that changed, as parts to save."""
+        believed = _FORMAT + msgspec.msgpack.encode(self._believed())
+        memories = {"sessions": self._sessions.changes(), "visitors": self._visitors.changes()}
+        return gather({"beliefs": believed, **memories})
+
+    def _believed(self) -> tuple[bytes, bytes, int, tuple[Watched, ...]]:
+        beliefs = self.beliefs
+        shares = beliefs.recovered.tobytes(), beliefs.loss.tobytes()
+        return (*shares, beliefs.order_value, self.watched)
 
     def restore(self, state: bytes) -> None:
         """Take up what :meth:`snapshot` gave.
@@ -247,19 +259,38 @@ class ExpectedNetValue:
         SnapshotError
             If the bytes are of another version.
         """
-        body = state.removeprefix(_FORMAT)
-        if len(body) == len(state):
-            raise SnapshotError("Expected the state of a policy of version 1, got other bytes")
         kind = tuple[bytes, bytes, int, tuple[Watched, ...], bytes, bytes]
-        recovered, loss, value, watched, sessions, visitors = msgspec.msgpack.decode(
-            body, type=kind
-        )
+        *believed, sessions, visitors = _decode(state, kind)
+        self._sessions.load(sessions)
+        self._visitors.load(visitors)
+        self._believe(*believed)
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the state that the parts of all calls of :meth:`changes` hold together.
+
+        Raises
+        ------
+        SnapshotError
+            If a part is missing, or of another version.
+        """
+        self._sessions.restore_parts(under("sessions", parts))
+        self._visitors.restore_parts(under("visitors", parts))
+        kind = tuple[bytes, bytes, int, tuple[Watched, ...]]
+        self._believe(*_decode(parts.get("beliefs", b""), kind))
+
+    def _believe(
+        self, recovered: bytes, loss: bytes, value: int, watched: tuple[Watched, ...]
+    ) -> None:
         shares = np.frombuffer(recovered).reshape(-1, len(REASONS)).copy()
         self.adopt(Beliefs(shares, np.frombuffer(loss).copy(), value))
         self.watched = watched
-        self._sessions.load(sessions)
-        self._visitors.load(visitors)
-        self._located = None
+
+
+def _decode(state: bytes, kind: Any) -> Any:  # noqa: ANN401
+    body = state.removeprefix(_FORMAT)
+    if len(body) == len(state):
+        raise SnapshotError("Expected the state of a policy of version 1, got other bytes")
+    return msgspec.msgpack.decode(body, type=kind)
 
 
 def _ragged(table: NDArray[np.generic], count: NDArray[np.int64]) -> pl.Series:

@@ -1,7 +1,6 @@
 """What was decided, counted by day, action, reason and slice."""
 
 import datetime as dt
-import io
 from typing import Final
 
 import msgspec
@@ -9,6 +8,7 @@ import polars as pl
 
 from recoup.decisions import Action
 from recoup.errors import SnapshotError
+from recoup.parts import frame_bytes, read_frame
 from recoup.report.funnel import FILLED_DAYS
 from recoup.report.summary import DayDecisions, Decided
 
@@ -65,9 +65,8 @@ class DecisionTally:
 
     def snapshot(self) -> bytes:
         """Give the whole state as versioned bytes."""
-        sink = io.BytesIO()
-        self._cells.sort(_CELL).write_ipc(sink)
-        return msgspec.msgpack.encode((MAGIC, VERSION, sink.getvalue()))
+        cells = frame_bytes(self._cells.sort(_CELL))
+        return msgspec.msgpack.encode((MAGIC, VERSION, cells))
 
     def restore(self, state: bytes, /) -> None:
         """Take up the state that :meth:`snapshot` gave.
@@ -86,7 +85,7 @@ class DecisionTally:
                 f"Expected {self.name} version {VERSION}, got version {version}",
                 hint="replay the journal from its start",
             )
-        self._cells = pl.read_ipc(io.BytesIO(cells))
+        self._cells = read_frame(cells)
 
 
 def _counts(cells: pl.DataFrame, by: str) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Who came, how far they got and what they bought: one compact row per session."""
 
-import io
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -11,8 +10,10 @@ from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
 from recoup.events import CODE, MICROS, event_keys, hash_column
+from recoup.parts import Runs, frame_bytes, gather, read_frame, under
 from recoup.report.funnel import BOUGHT, SEGMENT_LIMIT, tell_journeys, tell_totals
 from recoup.report.summary import SEGMENTS, Journeys, Totals
+from recoup.state import Changes
 
 VERSION: Final = 1
 MAGIC: Final = b"recoup.report.journeys"
@@ -21,6 +22,7 @@ PENDING_LIMIT: Final = 50_000
 
 INTENT_BINS: Final = 20
 
+_TABLES: Final = ("rows", "orders", "scored")
 _KEYS: Final = ("session", "visitor", "named", *SEGMENTS)
 
 
@@ -85,9 +87,9 @@ class SessionTally:
         self._gap_us = round(session_gap_s * MICROS)
         self._pending: list[Steps] = []
         self._waiting = 0
-        self._rows = _Runs(_merge_rows, _no_rows())
-        self._orders = _Runs(_merge_orders, _no_orders())
-        self._scored = _Runs(_merge_scored, _no_scored())
+        self._rows = Runs(_merge_rows, _no_rows())
+        self._orders = Runs(_merge_orders, _no_orders())
+        self._scored = Runs(_merge_scored, _no_scored())
 
     def step(self, batch: Steps, /) -> None:
         """Take a batch; it is folded in once enough have come."""
@@ -111,7 +113,7 @@ class SessionTally:
     def snapshot(self) -> bytes:
         """Give the whole state as versioned bytes."""
         self._fold()
-        frames = [_to_bytes(runs.whole()) for runs in self._state()]
+        frames = [frame_bytes(_in_order(runs.whole())) for runs in self._state()]
         return msgspec.msgpack.encode((MAGIC, VERSION, self._gap_us, frames))
 
     def restore(self, state: bytes, /) -> None:
@@ -122,6 +124,32 @@ class SessionTally:
         SnapshotError
             If the bytes are of another version, or of another session gap.
         """
+        for runs, frame in zip(self._state(), self._check(state), strict=True):
+            runs.replace(read_frame(frame))
+        self._pending, self._waiting = [], 0
+
+    def changes(self) -> Changes:
+        """Give the rows that are new since the last call, as parts to save."""
+        self._fold()
+        settings = msgspec.msgpack.encode((MAGIC, VERSION, self._gap_us, []))
+        runs = zip(_TABLES, self._state(), strict=True)
+        return gather({"settings": settings, **{name: each.changes() for name, each in runs}})
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the state that the parts of all calls of :meth:`changes` hold together.
+
+        Raises
+        ------
+        SnapshotError
+            If a part is missing, of another version, or of another session gap.
+        """
+        self._check(parts.get("settings", b""))
+        for name, runs in zip(_TABLES, self._state(), strict=True):
+            runs.restore_parts(under(name, parts))
+        self._pending, self._waiting = [], 0
+
+    def _check(self, state: bytes) -> list[bytes]:
+        """Give the frames of a snapshot, if it is one of ours."""
         try:
             magic, version, gap_us, frames = msgspec.msgpack.decode(
                 state, type=tuple[bytes, int, int, list[bytes]]
@@ -134,9 +162,7 @@ class SessionTally:
                 f"got version {version} with {gap_us} us",
                 hint="replay the journal from its start",
             )
-        for runs, frame in zip(self._state(), frames, strict=True):
-            runs.replace(pl.read_ipc(io.BytesIO(frame)))
-        self._pending, self._waiting = [], 0
+        return frames
 
     def _fold(self) -> None:
         if not self._waiting:
@@ -146,30 +172,8 @@ class SessionTally:
         self._scored.add(pl.concat([_partial_scored(steps) for steps in self._pending]))
         self._pending, self._waiting = [], 0
 
-    def _state(self) -> tuple["_Runs", "_Runs", "_Runs"]:
+    def _state(self) -> tuple[Runs, Runs, Runs]:
         return self._rows, self._orders, self._scored
-
-
-class _Runs:
-    """Rows in runs of falling size: each row is merged a logarithmic number of times."""
-
-    def __init__(self, merge: Callable[[pl.DataFrame], pl.DataFrame], empty: pl.DataFrame) -> None:
-        self._merge = merge
-        self._runs = [empty]
-
-    def add(self, rows: pl.DataFrame) -> None:
-        run = self._merge(rows)
-        while self._runs and run.height * 2 >= self._runs[-1].height:
-            run = self._merge(pl.concat([self._runs.pop(), run]))
-        self._runs.append(run)
-
-    def whole(self) -> pl.DataFrame:
-        if len(self._runs) > 1:
-            self._runs = [self._merge(pl.concat(self._runs))]
-        return self._runs[0]
-
-    def replace(self, rows: pl.DataFrame) -> None:
-        self._runs = [rows]
 
 
 def _partial_rows(steps: Steps) -> pl.DataFrame:
@@ -270,7 +274,5 @@ def _no_scored() -> pl.DataFrame:
     )
 
 
-def _to_bytes(frame: pl.DataFrame) -> bytes:
-    sink = io.BytesIO()
-    frame.sort(frame.columns).write_ipc(sink, compression="zstd")
-    return sink.getvalue()
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.sort(frame.columns)

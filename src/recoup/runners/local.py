@@ -8,7 +8,7 @@ of a run that was never killed.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -23,7 +23,8 @@ from recoup.events import (
     EventBatch,
 )
 from recoup.intake import Admitted, Clock, Intake
-from recoup.state import Journal, Record, Transaction
+from recoup.parts import prefixed, under
+from recoup.state import Changes, Journal, Record, Transaction
 
 STAGE: Final = "runner"
 """Under which the journal keeps the snapshot: parts ``totals``, ``intake/...`` and ``host/...``."""
@@ -103,20 +104,6 @@ class Host(Protocol):
 
     def restore(self, parts: Mapping[str, bytes], /) -> None:
         """Take up the state that :meth:`snapshot` gave."""
-        ...
-
-
-class Changes(Protocol):
-    """What changed in a host since it was last asked."""
-
-    @property
-    def saved(self) -> Mapping[str, bytes]:
-        """The parts that are new or changed."""
-        ...
-
-    @property
-    def dropped(self) -> Collection[str]:
-        """Names of parts that are no longer needed."""
         ...
 
 
@@ -297,15 +284,15 @@ class LocalRunner:
 
     def _changes(self) -> tuple[dict[str, bytes], set[str]]:
         """Give the parts that may have changed, and the names of those that are gone."""
-        parts = _prefixed("intake/", self._intake.parts())
+        parts = prefixed("intake", self._intake.parts())
         parts["totals"] = msgspec.msgpack.encode(self.totals)
         known = set(self._saved)
         if isinstance(self._host, IncrementalHost):
             changes = self._host.changes()
             dropped = {f"host/{name}" for name in changes.dropped}
             known = {part for part in known if not part.startswith("host/") or part in dropped}
-            return parts | _prefixed("host/", changes.saved), known - parts.keys()
-        parts |= _prefixed("host/", self._host.snapshot())
+            return parts | prefixed("host", changes.saved), known - parts.keys()
+        parts |= prefixed("host", self._host.snapshot())
         return parts, known - parts.keys()
 
     def _recover(self) -> None:
@@ -322,8 +309,8 @@ class LocalRunner:
             self.totals = msgspec.msgpack.decode(parts["totals"], type=Totals)
         except (KeyError, msgspec.MsgspecError) as error:
             raise SnapshotError(f"Expected a runner's snapshot, got no totals: {error}") from error
-        self._intake.restore_parts(_under("intake/", parts))
-        self._host.restore(_under("host/", parts))
+        self._intake.restore_parts(under("intake", parts))
+        self._host.restore(under("host", parts))
 
     def _fold_again(self, records: Mapping[str, Record]) -> None:
         """Take up a transaction of the tail, and make sure that it gives what it gave."""
@@ -362,14 +349,6 @@ class LocalRunner:
         )
         columns = zip(BATCH_SCHEMA.items(), row, strict=True)
         return pl.DataFrame([pl.Series(name, [value], dtype) for (name, dtype), value in columns])
-
-
-def _prefixed(prefix: str, parts: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {prefix + name: state for name, state in parts.items()}
-
-
-def _under(prefix: str, parts: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {part[len(prefix) :]: parts[part] for part in parts if part.startswith(prefix)}
 
 
 def _append_arrival(

@@ -15,6 +15,7 @@ from recoup.engine import Engine, Intent, Settings, Step
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
 from recoup.intake import Intake
+from recoup.parts import gather, under
 from recoup.report import (
     DecisionTally,
     SessionTally,
@@ -26,6 +27,7 @@ from recoup.report import (
 )
 from recoup.runners.local import LocalRunner
 from recoup.sources import Source, SourceBatch, merge_findings
+from recoup.state import Changes
 from recoup.stores import SqliteJournal
 
 ROWS: Final = 8192
@@ -156,11 +158,24 @@ class ReplayHost:
             "replay": msgspec.msgpack.encode(self._batches),
         }
 
+    def changes(self) -> Changes:
+        """Give what changed since the last call, in parts."""
+        own: dict[str, bytes | Changes] = {
+            self.sessions.name: self.sessions.changes(),
+            self.decisions.name: self.decisions.snapshot(),
+            "replay": msgspec.msgpack.encode(self._batches),
+        }
+        engine, beside = self.engine.changes(), gather(own)
+        return Changes(engine.saved | beside.saved, engine.dropped + beside.dropped)
+
     def restore(self, parts: Mapping[str, bytes], /) -> None:
-        """Take up the state that :meth:`snapshot` gave."""
+        """Take up the state that :meth:`snapshot` gave, or all calls of :meth:`changes`."""
         self.engine.restore(parts)
         try:
-            self.sessions.restore(parts[self.sessions.name])
+            if self.sessions.name in parts:
+                self.sessions.restore(parts[self.sessions.name])
+            else:
+                self.sessions.restore_parts(under(self.sessions.name, parts))
             self.decisions.restore(parts[self.decisions.name])
             self._batches = msgspec.msgpack.decode(parts["replay"], type=int)
         except (KeyError, msgspec.MsgspecError) as error:
