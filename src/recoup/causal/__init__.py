@@ -3,6 +3,7 @@
 from recoup.causal.adaptive import AdaptiveLog, AdaptiveValues, adaptive_values, anytime_value
 from recoup.causal.arms import ArmMean, Comparison, Sums, compare_arms
 from recoup.causal.assignment import Assigned, Layer, Trial, switchback
+from recoup.causal.choices import Choices, choice_policy, choices_from_table
 from recoup.causal.delay import Delay, Regret, evaluate_delay
 from recoup.causal.distal import dcee
 from recoup.causal.estimate import Estimate
@@ -15,6 +16,7 @@ from recoup.causal.lift import Lift, holdout_lift
 from recoup.causal.logged_decisions import LoggedDecisions
 from recoup.causal.off_policy import OffPolicy, evaluate_off_policy
 from recoup.causal.policy_search import Found, search_policies, start_and_states
+from recoup.causal.policy_value import PolicyValue, evaluate_policy
 from recoup.causal.sample_ratio import SampleRatio, check_sample_ratio
 from recoup.causal.shrinkage import Shrinkage
 from recoup.causal.uplift import Experiment, Targeting, Uplift, judge_targeting, learn_uplift
@@ -25,6 +27,7 @@ __all__ = [
     "AdaptiveValues",
     "ArmMean",
     "Assigned",
+    "Choices",
     "Coefficient",
     "Comparison",
     "Delay",
@@ -40,6 +43,7 @@ __all__ = [
     "LoggedDecisions",
     "Metric",
     "OffPolicy",
+    "PolicyValue",
     "Regret",
     "Rules",
     "SampleRatio",
@@ -51,6 +55,8 @@ __all__ = [
     "adaptive_values",
     "anytime_value",
     "check_sample_ratio",
+    "choice_policy",
+    "choices_from_table",
     "compare_arms",
     "curve",
     "dcee",
@@ -58,6 +64,7 @@ __all__ = [
     "evaluate_delay",
     "evaluate_experiment",
     "evaluate_off_policy",
+    "evaluate_policy",
     "holdout_lift",
     "journeys_from_table",
     "judge_targeting",

@@ -140,25 +140,25 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
         journey=key_codes(table, [journey]),
         point=key_codes(table, [time]),
         acts=number_column(table, act, low=0, high=1) > 0,
-        available=_available(table, availability),
+        available=availability_of(table, availability),
     )
     keep = rows.until_first_act()
     kept = table.filter(keep)
     shape = (int(rows.journey.max()) + 1, int(rows.point.max()) + 1)
     cells = (rows.journey[keep], rows.point[keep])
-    is_open = _spread(shape, cells, rows.available[keep], fill=False)
-    per_journey = _PerJourney(kept, cells[0], shape[0])
+    is_open = spread_cells(shape, cells, rows.available[keep], fill=False)
+    per_journey = PerJourney(kept, cells[0], shape[0])
     clusters = None if cluster is None else per_journey.codes(cluster)
     return Journeys(
         times=table.get_column(time).unique().sort().to_list(),
-        states=_state_labels(kept, state),
-        state=_spread(shape, cells, key_codes(kept, state), fill=-1),
-        features=_features(kept, state, shape, cells),
+        states=state_labels(kept, state),
+        state=spread_cells(shape, cells, key_codes(kept, state), fill=-1),
+        features=state_features(kept, state, shape, cells),
         is_open=is_open,
         propensity=_propensities(kept, propensity, is_open, cells),
         act_at=_first_acts(shape, cells, rows.acts[keep]),
         outcome=per_journey.values(outcome),
-        fold=_folds(per_journey, clusters, fold, folds, shape[0]),
+        fold=deal_folds(per_journey, clusters, fold, folds, shape[0]),
         cluster=clusters,
         segment=None if segment is None else per_journey.codes(segment),
         segments=[] if segment is None else table.get_column(segment).unique().sort().to_list(),
@@ -192,15 +192,26 @@ class _Rows(msgspec.Struct, frozen=True):
         return keep
 
 
-class _PerJourney(msgspec.Struct, frozen=True):
+class PerJourney(msgspec.Struct, frozen=True):
+    """Columns that are constant within a journey; ``journey`` has the rows' codes, ``size`` is n.
+
+    Examples
+    --------
+    >>> table = pl.DataFrame({"y": [4.0, 4.0, 1.0]})
+    >>> PerJourney(table, np.array([0, 0, 1]), 2).values("y").tolist()
+    [4.0, 1.0]
+    """
+
     table: pl.DataFrame
     journey: Ints
     size: int
 
     def values(self, name: str) -> Floats:
+        """Give one number a journey, shape (n,)."""
         return self._constant(name, reals(self.table, name))
 
     def codes(self, name: str) -> Ints:
+        """Give one code a journey, shape (n,)."""
         return self._constant(name, key_codes(self.table, [name]).astype(float)).astype(np.int64)
 
     def _constant(self, name: str, column: Floats) -> Floats:
@@ -215,7 +226,8 @@ class _PerJourney(msgspec.Struct, frozen=True):
         return found
 
 
-def _available(table: pl.DataFrame, availability: str | None) -> Bools:
+def availability_of(table: pl.DataFrame, availability: str | None) -> Bools:
+    """Give whether each row's point is available, shape (rows,); all of them without a column."""
     if availability is None:
         return np.ones(table.height, np.bool_)
     return number_column(table, availability, low=0, high=1) > 0
@@ -225,7 +237,7 @@ def _propensities(
     kept: pl.DataFrame, propensity: str, is_open: Bools, cells: tuple[Ints, Ints]
 ) -> Floats:
     column = kept.get_column(propensity).cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    spread = np.where(is_open, _spread(is_open.shape, cells, column, fill=0.0), 0.0)
+    spread = np.where(is_open, spread_cells(is_open.shape, cells, column, fill=0.0), 0.0)
     high = 1 - _LEAST_PROPENSITY
     bad = is_open & ~((spread >= _LEAST_PROPENSITY) & (spread <= high))
     if bad.any():
@@ -244,9 +256,10 @@ def _first_acts(shape: tuple[int, int], cells: tuple[Ints, Ints], acts: Bools) -
     return found
 
 
-def _folds(
-    per_journey: _PerJourney, clusters: Ints | None, fold: str | None, folds: int, size: int
+def deal_folds(
+    per_journey: PerJourney, clusters: Ints | None, fold: str | None, folds: int, size: int
 ) -> Ints:
+    """Give each journey's part of the cross-fitting split: as stated, or dealt in turn."""
     if fold is not None:
         return per_journey.codes(fold)
     if folds < 2:  # noqa: PLR2004 - cross-fitting needs another part to learn from
@@ -254,24 +267,27 @@ def _folds(
     return (np.arange(size) if clusters is None else clusters) % folds
 
 
-def _spread(
+def spread_cells(
     shape: tuple[int, ...], cells: tuple[Ints, Ints], column: NDArray[_Number], *, fill: float
 ) -> NDArray[_Number]:
+    """Put rows into cells (journey, point) of a dense array; ``fill`` where there is none."""
     dense = np.full(shape, fill, column.dtype)
     dense[cells] = column
     return dense
 
 
-def _state_labels(kept: pl.DataFrame, state: Sequence[str]) -> list[object]:
+def state_labels(kept: pl.DataFrame, state: Sequence[str]) -> list[object]:
+    """Give what each state's code stands for."""
     labels = kept.select(state).unique().sort(pl.struct(list(state)).rank("dense"))
     if len(state) == 1:
         return labels.to_series().to_list()
     return [" | ".join(map(str, row)) for row in labels.rows()]
 
 
-def _features(
+def state_features(
     kept: pl.DataFrame, state: Sequence[str], shape: tuple[int, int], cells: tuple[Ints, Ints]
 ) -> Floats:
+    """Give the state as numbers, shape (n, H, k); words become codes."""
     dense = np.full((*shape, len(state)), np.nan)
     for column, name in enumerate(state):
         values = kept.get_column(name)
