@@ -146,9 +146,16 @@ def test_a_model_is_trained_kept_judged_and_used(log: Path, tmp_path: Path) -> N
     assert judged["model"] == trained["model"]
     assert isinstance(judged["auc"], float)
     assert judged["auc"] > 0.6
+    model, served = load_intent(registry, serving=True)
     used = replay_source(
-        open_source(log), tmp_path / "out", title="s", identity="s", intent=load_intent(registry)
+        open_source(log), tmp_path / "out", title="s", identity="s", intent=model, served=served
     )
     assert used.decisions > 0
+    health = used.models[0]
+    assert (health.name, health.version, health.hash) == ("intent", 2, trained["model"])
+    assert health.rows == used.events
+    assert health.largest_psi is not None
+    assert health.calibration_error is not None
+    assert "version 2" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     decided = pl.read_parquet(tmp_path / "out" / "decisions.parquet")
     assert set(decided["model"]) == {trained["model"]}

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 import recoup
-from recoup.cli import demo, design, evaluate, features, inject, inspect, replay, simulate, train
+from recoup.cli import (
+    demo,
+    design,
+    evaluate,
+    features,
+    inject,
+    inspect,
+    models,
+    replay,
+    simulate,
+    train,
+)
 from recoup.cli.output import EXIT_CODES, EXIT_INPUT, EXIT_INTERRUPTED, tell_error
 from recoup.errors import RecoupError
 
@@ -49,7 +60,18 @@ def _root(
     """Find what spoils a shop's visits, and act while the sale can still be saved."""
 
 
-for _command in (demo, inspect, replay, simulate, inject, features, train, evaluate, design):
+for _command in (
+    demo,
+    inspect,
+    models,
+    replay,
+    simulate,
+    inject,
+    features,
+    train,
+    evaluate,
+    design,
+):
     _command.register(app)
 
 

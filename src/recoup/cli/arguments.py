@@ -30,6 +30,9 @@ Mapping = Annotated[
     typer.Option(help="A mapping file (TOML), such as `recoup inspect` proposes."),
 ]
 Registry = Annotated[Path, typer.Option(help="Directory of the model registry.")]
+ModelVersion = Annotated[
+    int | None, typer.Option("--version", help="Version of the model; the newest if not named.")
+]
 From = Annotated[
     str | None, typer.Option("--from", help="Only rows at or after this moment (ISO 8601, UTC).")
 ]

@@ -9,6 +9,7 @@ from recoup.cli.arguments import (
     History,
     Log,
     Mapping,
+    ModelVersion,
     Registry,
     Until,
     open_log,
@@ -36,13 +37,14 @@ def _group() -> None:
 
 
 @evaluate.command("intent", epilog=EXIT_CODES)
-def evaluate_intent_command(
+def evaluate_intent_command(  # noqa: PLR0913 - one argument an option
     source: Log,
     *,
     registry: Registry,
     start: From = None,
     until: Until = None,
     history: History = None,
+    version: ModelVersion = None,
     format: Format = None,  # noqa: A002
     mapping: Mapping = None,
     json: JsonFlag = False,
@@ -64,6 +66,7 @@ def evaluate_intent_command(
             until=parse_moment(until, "--until"),
             history=None if history is None else open_log(history, None, None),
             progress=tick,
+            version=version,
         )
     if json:
         print_json(metrics)

@@ -6,6 +6,7 @@ from typing import Final
 from rich.table import Table
 
 from recoup.cli.output import stdout
+from recoup.models.card import SliceMetrics
 
 MEASURES: Final = ("rows", "base_rate", "auc", "pr_auc", "log_loss", "calibration_error")
 
@@ -25,6 +26,13 @@ def print_metrics(metrics: Mapping[str, object]) -> None:
     if isinstance(first, Mapping):
         table.add_row("at the first add to cart", *_cells(first))
     stdout.print(table)
+    worst = metrics.get("worst_slice")
+    if isinstance(worst, SliceMetrics):
+        stdout.print(
+            f"least skill: {worst.attribute} = {worst.value} ({worst.skill:.1%} of its uncertainty "
+            f"taken away, {worst.rows:,} rows)",
+            highlight=False,
+        )
     if "model" in metrics:
         stdout.print(f"model {metrics['model']}", highlight=False)
 

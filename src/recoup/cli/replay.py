@@ -11,6 +11,7 @@ from recoup.cli.output import EXIT_CODES, JsonFlag, progress_bar, stdout
 
 if TYPE_CHECKING:
     from recoup.friction.intent import IntentModel
+    from recoup.runners.lifecycle import Loaded
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +27,10 @@ def replay(
     mapping: Mapping = None,
     registry: Annotated[
         Path | None,
-        typer.Option(help="Model registry; without one, intent is the rate of each funnel stage."),
+        typer.Option(
+            help="Model registry: the promoted model, else the newest; without one, intent is the "
+            "rate of each funnel stage."
+        ),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -44,7 +48,7 @@ def replay(
     from recoup.runners.replay import replay_source
 
     log = open_log(source, format, mapping)
-    model = None if registry is None else _newest_model(registry)
+    model, served = (None, None) if registry is None else _serving_model(registry)
     with progress_bar("replaying", log.size_hint()) as tick:
         summary = replay_source(
             log,
@@ -52,6 +56,7 @@ def replay(
             title=source.resolve().name,
             identity=_identity(source, format, mapping, model),
             intent=model,
+            served=served,
             progress=tick,
         )
     if json:
@@ -61,10 +66,10 @@ def replay(
         stdout.print(f"Report: {out / 'report.html'}", highlight=False)
 
 
-def _newest_model(registry: Path) -> "IntentModel":
+def _serving_model(registry: Path) -> "tuple[IntentModel, Loaded]":
     from recoup.runners.training import load_intent
 
-    return load_intent(registry)
+    return load_intent(registry, serving=True)
 
 
 def _identity(

@@ -1,5 +1,7 @@
 """`recoup train`: fit a model to a log, and keep it in a registry."""
 
+from typing import Annotated
+
 import typer
 
 from recoup.cli.arguments import (
@@ -16,6 +18,17 @@ from recoup.cli.arguments import (
 from recoup.cli.metrics import print_metrics
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
 
+MOST_ROWS = 3_000_000
+
+MostRows = Annotated[
+    int,
+    typer.Option(
+        "--most-rows",
+        min=1000,
+        help="Events held in memory, about 1 kB each; a longer log is sampled by visitor.",
+    ),
+]
+
 train = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 
 
@@ -30,13 +43,14 @@ def _group() -> None:
 
 
 @train.command("intent", epilog=EXIT_CODES)
-def train_intent_command(
+def train_intent_command(  # noqa: PLR0913 - one argument an option
     source: Log,
     *,
     registry: Registry,
     start: From = None,
     until: Until = None,
     history: History = None,
+    most_rows: MostRows = MOST_ROWS,
     format: Format = None,  # noqa: A002
     mapping: Mapping = None,
     json: JsonFlag = False,
@@ -57,6 +71,7 @@ def train_intent_command(
             until=parse_moment(until, "--until"),
             history=None if history is None else open_log(history, None, None),
             progress=tick,
+            most_rows=most_rows,
         )
     if json:
         print_json(metrics)

@@ -12,13 +12,10 @@ from recoup.errors import SchemaError
 from recoup.events import MICROS
 from recoup.features.definitions import FeatureSet
 from recoup.features.lineage import key_of
+from recoup.features.stability import bin_counts, bin_edges, stability_index
 
 EVENT_KEY: Final = ("source", "id")
 """Columns that name the event a row is of."""
-
-PSI_BINS: Final = 10
-PSI_LEAST: Final = 1e-4
-"""A share of rows is taken as at least this, so that an empty bin has a finite logarithm."""
 
 
 class Skew(msgspec.Struct, frozen=True):
@@ -105,7 +102,7 @@ class Drift(msgspec.Struct, frozen=True):
         Its name.
     psi
         Population stability index over ten bins of equal mass of the first table, and one for
-        "undefined". Below 0.1 is small, above 0.25 large (Siddiqi 2006, Credit Risk Scorecards).
+        "undefined"; see :func:`recoup.features.stability.stability_index`.
     mean_before, mean_after
         Over rows in which it is defined.
     undefined_before, undefined_after
@@ -214,25 +211,15 @@ def _differ(left: pl.Series, right: pl.Series) -> NDArray[np.bool_]:
 
 
 def _drift(name: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> Drift:
-    defined, inner = before[~np.isnan(before)], np.arange(1, PSI_BINS) / PSI_BINS
-    edges = np.unique(np.quantile(defined, inner)) if len(defined) else defined
-    shares = [_shares(values, edges) for values in (before, after)]
-    old, new = (np.maximum(share, PSI_LEAST) for share in shares)
+    edges = bin_edges(before)
     return Drift(
         feature=name,
-        psi=float(((new - old) * np.log(new / old)).sum()),
+        psi=stability_index(bin_counts(before, edges), bin_counts(after, edges)),
         mean_before=_mean(before),
         mean_after=_mean(after),
         undefined_before=float(np.isnan(before).mean()),
         undefined_after=float(np.isnan(after).mean()),
     )
-
-
-def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the share of values in each bin, those that are undefined in the last one."""
-    undefined = np.isnan(values)
-    bins = np.where(undefined, len(edges) + 1, np.searchsorted(edges, values, side="left"))
-    return np.bincount(bins, minlength=len(edges) + 2) / len(values)
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

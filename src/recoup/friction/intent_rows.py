@@ -15,6 +15,9 @@ from recoup.friction.moment import Rows
 _NO_ROWS: Final = (2, 3)
 """Statuses of events that are no rows: repeated, too late."""
 
+MOST_ROWS: Final = 3_000_000
+"""Rows held in memory unless the caller says otherwise: some 3 GB of the standard set."""
+
 _META: Final = ("ts", "seq", "key", "event", "order", "visitor")
 
 
@@ -103,6 +106,7 @@ def collect_rows(
     *,
     history: Iterable[EventBatch] = (),
     progress: Callable[[int], object] | None = None,
+    most_rows: int = MOST_ROWS,
 ) -> IntentRows:
     """Fold a log through a feature store and keep the rows of a period.
 
@@ -113,29 +117,77 @@ def collect_rows(
     ----------
     progress
         Called with the number of events of each batch folded.
+    most_rows
+        Events held in memory. A log that has more is sampled by visitor: half of them, a quarter,
+        and so on, with all that they did. The features are those of the whole log.
 
     Raises
     ------
     ModelError
         If the period holds no row.
     """
-    meta: list[dict[str, NDArray[Any]]] = []
-    values: list[NDArray[np.float64]] = []
+    sample = _Sample(most_rows)
     wanted = tuple(dict.fromkeys((*store.columns, *_META, *CONTEXT_COLUMNS)))
     for past, batch in _chain(history, batches):
         arrays: dict[str, NDArray[Any]] = dict(encode(batch, wanted))
         rows = store.step(arrays)
         kept = period.contains(arrays["ts"]) & ~np.isin(rows.status, _NO_ROWS) & (not past)
-        values.append(rows.values[kept])
-        meta.append(_describe(arrays, rows, kept))
+        sample.add(_describe(arrays, rows, kept), rows.values)
         if progress is not None:
             progress(len(batch))
-    if not sum(len(part) for part in values):
+    told, values = sample.joined()
+    if not len(values):
         raise ModelError(
             "Expected events in the period to score, got none", hint="see --from and --until"
         )
-    joined = {name: np.concatenate([part[name] for part in meta]) for name in meta[0]}
-    return _label(store.names, np.concatenate(values), joined)
+    return _label(store.names, values, told)
+
+
+class _Sample:
+    """Events and rows of all visitors, or of a random share of them once they are too many.
+
+    Whether a visitor is in it hangs on the visitor's key alone, so it is the same sample for any
+    order and size of batches; all that a visitor did is in it, or nothing.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._halvings = np.uint64(0)
+        self._parts: list[tuple[dict[str, NDArray[Any]], NDArray[np.float64]]] = []
+
+    def add(self, told: dict[str, NDArray[Any]], values: NDArray[np.float64]) -> None:
+        """Take a batch: what is told of its events, and the feature rows of all of them."""
+        self._put(told, values[told["kept"]])
+        while self._held > self._most:
+            self._halvings += np.uint64(1)
+            parts, self._parts, self._held = self._parts, [], 0
+            for part in parts:
+                self._put(*part)
+
+    def joined(self) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64]]:
+        """Give everything end to end; the rows are those of the events that are kept."""
+        if not self._parts:
+            return {}, np.empty((0, 0))
+        first, _ = self._parts[0]
+        told = {name: np.concatenate([part[name] for part, _ in self._parts]) for name in first}
+        return told, np.concatenate([values for _, values in self._parts])
+
+    def _put(self, told: dict[str, NDArray[Any]], values: NDArray[np.float64]) -> None:
+        stays = self._chosen(told["visitor"])
+        if not stays.all():
+            values = values[stays[told["kept"]]]
+            told = {name: column[stays] for name, column in told.items()}
+        self._parts.append((told, values))
+        self._held += len(told["ts"])
+
+    def _chosen(self, visitor: NDArray[np.int64]) -> NDArray[np.bool_]:
+        mixed = visitor.view(np.uint64) * _ODD
+        return np.asarray(mixed >> (np.uint64(63) - self._halvings) >> np.uint64(1) == 0)
+
+
+_ODD: Final = np.uint64(0x9E3779B97F4A7C15)
+"""Mixes a visitor's key, so that the sample knows nothing of the folds."""
 
 
 def _chain(

@@ -19,7 +19,7 @@ from recoup.friction.intent_context import (
     encode_out_of_fold,
     learn_vocabulary,
 )
-from recoup.friction.intent_rows import IntentRows, Period, Store, collect_rows
+from recoup.friction.intent_rows import MOST_ROWS, IntentRows, Period, Store, collect_rows
 from recoup.models.calibration import fit_calibration
 from recoup.models.linear import LinearModel, fit_linear, linear_rows, no_linear
 from recoup.models.nodes import LOGISTIC
@@ -29,6 +29,8 @@ from recoup.models.trees import TreeEnsemble
 __all__ = ["IntentSettings", "evaluate_intent", "fit_intent", "train_intent"]
 
 Progress = Callable[[int], object]
+Judged = Callable[[IntentRows, NDArray[np.float64]], object]
+"""Shown the rows that a model was judged on, and what it said of them."""
 
 LESS: Final = {
     "visitor_events": "session_events",
@@ -63,6 +65,9 @@ class IntentSettings(msgspec.Struct, frozen=True):
         one session say much the same.
     linear_share, linear_l2
         Weight of the logistic regression beside the trees, and its penalty.
+    most_rows
+        Events held in memory; a longer log is sampled by visitor, see
+        :func:`recoup.friction.intent_rows.collect_rows`.
     gap_s
         A session that may go on beyond the period's end is left out: its label is unknown.
     """
@@ -81,6 +86,7 @@ class IntentSettings(msgspec.Struct, frozen=True):
     linear_share: float = 0.4
     linear_l2: float = 1e-4
     folds: int = 5
+    most_rows: int = MOST_ROWS
     gap_s: int = 1_800
 
 
@@ -93,6 +99,7 @@ def train_intent(
     history: Iterable[EventBatch] = (),
     settings: IntentSettings | None = None,
     progress: Progress | None = None,
+    judged: Judged | None = None,
 ) -> tuple[IntentModel, dict[str, object]]:
     """Train on a log.
 
@@ -110,6 +117,8 @@ def train_intent(
         Which events are rows; what lies before is folded only.
     history
         An earlier log, folded for features only.
+    judged
+        Shown the rows of the time splits, with their calibrated probabilities.
 
     Returns
     -------
@@ -123,10 +132,12 @@ def train_intent(
     """
     chosen, period = settings or IntentSettings(), period or Period()
     seen = _before(batches, period.until)
-    rows = collect_rows(seen, store, period, history=history, progress=progress)
+    rows = collect_rows(
+        seen, store, period, history=history, progress=progress, most_rows=chosen.most_rows
+    )
     end = period.until if period.until is not None else int(rows.ts.max()) + 1
     rows = determined(rows, end - chosen.gap_s * MICROS)
-    return fit_intent(rows, feature_hash, chosen)
+    return fit_intent(rows, feature_hash, chosen, judged=judged)
 
 
 def evaluate_intent(
@@ -137,6 +148,8 @@ def evaluate_intent(
     period: Period | None = None,
     history: Iterable[EventBatch] = (),
     progress: Progress | None = None,
+    judged: Judged | None = None,
+    most_rows: int = MOST_ROWS,
 ) -> dict[str, object]:
     """Judge a model on a log.
 
@@ -150,9 +163,19 @@ def evaluate_intent(
     ModelError
         If there is no row, or the features are not those that the model reads.
     """
-    rows = collect_rows(batches, store, period or Period(), history=history, progress=progress)
+    rows = collect_rows(
+        batches,
+        store,
+        period or Period(),
+        history=history,
+        progress=progress,
+        most_rows=most_rows,
+    )
     model.bind(rows.names)
-    return report(rows, model.score_rows(rows.values, rows.context))
+    probability = model.score_rows(rows.values, rows.context)
+    if judged is not None:
+        judged(rows, probability)
+    return report(rows, probability)
 
 
 def report(rows: IntentRows, probability: NDArray[np.float64]) -> dict[str, object]:
@@ -161,7 +184,11 @@ def report(rows: IntentRows, probability: NDArray[np.float64]) -> dict[str, obje
 
 
 def fit_intent(
-    rows: IntentRows, feature_hash: str, settings: IntentSettings
+    rows: IntentRows,
+    feature_hash: str,
+    settings: IntentSettings,
+    *,
+    judged: Judged | None = None,
 ) -> tuple[IntentModel, dict[str, object]]:
     """Choose the number of trees and calibrate on time splits, then fit to all rows."""
     _check_size(rows)
@@ -175,7 +202,10 @@ def fit_intent(
     learned = Learned(vocabulary, trees, members[0][1], settings.linear_share, calibration)
     inputs = _choose_inputs(rows.names)
     model = IntentModel(feature_hash, rows.names, inputs, CONTEXT_COLUMNS, learned)
-    metrics = report(held.rows, calibration.apply(held.scores[:, best]))
+    probability = calibration.apply(held.scores[:, best])
+    metrics = report(held.rows, probability)
+    if judged is not None:
+        judged(held.rows, probability)
     extra = {"trees": trees.n_trees, "training_rows": len(rows), "hash": model.hash}
     return model, {**metrics, **extra}
 

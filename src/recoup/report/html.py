@@ -87,6 +87,7 @@ def render_html(summary: Summary) -> str:
         },
         thousand=story.of_thousand(summary),
         intake=story.intake(summary),
+        models=[story.model(health) for health in summary.models],
         any_likely=bool(story.likely_defects(summary)),
         plots=_plots(summary),
         actions=_shares(summary.decided.by_action, words.action_words),

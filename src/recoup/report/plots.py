@@ -184,6 +184,12 @@ def intent(summary: Summary) -> str:
     return _figure("intent", "Purchase intent: predicted and observed", draw, height_in=3.4)
 
 
+def standalone(title: str, draw: Callable[..., None], *, height_in: float) -> str:
+    """Draw on fresh axes and give an SVG file of its own, on white."""
+    svg = _svg(draw, height_in=height_in, rows=(1.0,))
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" style="background:#fff" ', 1)
+
+
 def _figure(
     name: str,
     title: str,
@@ -193,6 +199,10 @@ def _figure(
     rows: tuple[float, ...] = (1.0,),
 ) -> str:
     """Draw on fresh axes and give inline SVG, its ids prefixed so that figures do not clash."""
+    return _inline(_svg(draw, height_in=height_in, rows=rows), name, title)
+
+
+def _svg(draw: Callable[..., None], *, height_in: float, rows: tuple[float, ...]) -> str:
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         # A stranger's letters may be missing in the font that measures; browsers have their own.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
@@ -203,7 +213,7 @@ def _figure(
         draw(*grid[:, 0])
         sink = io.StringIO()
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
-    return _inline(sink.getvalue(), name, title)
+    return sink.getvalue()
 
 
 def _inline(svg: str, name: str, title: str) -> str:

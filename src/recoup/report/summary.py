@@ -8,6 +8,8 @@ import msgspec
 
 from recoup.causal import Lift
 from recoup.decisions import Defect, Finding
+from recoup.friction.watch import InputDrift
+from recoup.models.card import SliceMetrics
 
 STAGES: Final = ("sessions", "listing", "item", "cart", "checkout", "purchase")
 """Funnel steps by stage code: landed, listing or search, item, cart, checkout, bought."""
@@ -159,6 +161,39 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
     intent: list[IntentBin] = []
 
 
+class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """A trained model at work: whether it still reads, and says, what it did when judged.
+
+    Parameters
+    ----------
+    name, version, hash
+        Which model.
+    rows
+        Events whose inputs were watched.
+    drifted
+        Inputs whose population stability index is above 0.25, the furthest first.
+    largest_psi
+        That of the input that moved the furthest; None before the first row.
+    calibration_error, expected_calibration_error
+        Mean distance of predicted from observed rates, here and when it was judged.
+    bias
+        Mean prediction over the observed rate; None where no purchase followed.
+    worst
+        The slice in which it had the least skill when it was judged.
+    """
+
+    name: str
+    version: int
+    hash: str
+    rows: int = 0
+    drifted: list[InputDrift] = []
+    largest_psi: float | None = None
+    calibration_error: float | None = None
+    expected_calibration_error: float | None = None
+    bias: float | None = None
+    worst: SliceMetrics | None = None
+
+
 class DayDecisions(msgspec.Struct, frozen=True):
     """Decisions of one day, by kind of action."""
 
@@ -217,6 +252,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         How long a return was waited for, in seconds.
     saved
         Net value against the permanent holdout; None unless decisions were executed.
+    models
+        The trained models that were used, and whether they still hold.
     seconds, events_per_second, peak_rss_mb
         What the run took.
 
@@ -254,6 +291,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     intent: list[IntentBin] = []
     decided: Decided = Decided()
     saved: Lift | None = None
+    models: list[ModelHealth] = []
 
 
 def summarise(  # noqa: PLR0913
@@ -272,6 +310,7 @@ def summarise(  # noqa: PLR0913
     abandoned_carts: Mapping[str, int] | None = None,
     abandonment_horizon_s: int | None = None,
     saved: Lift | None = None,
+    models: Sequence[ModelHealth] = (),
     seconds: float = 0.0,
     peak_rss_mb: float = 0.0,
 ) -> Summary:
@@ -309,6 +348,7 @@ def summarise(  # noqa: PLR0913
         intent=journeys.intent,
         decided=decided,
         saved=saved if decided.executed else None,
+        models=list(models),
     )
 
 

@@ -14,10 +14,13 @@ from recoup.decisions import DECISION_SCHEMA, Defect, Finding
 from recoup.engine import Engine, Intent, Settings, Step
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
+from recoup.friction.watch import InputWatch
 from recoup.intake import Intake
 from recoup.parts import gather, under
 from recoup.report import (
     DecisionTally,
+    Journeys,
+    ModelHealth,
     SessionTally,
     Steps,
     Summary,
@@ -25,6 +28,7 @@ from recoup.report import (
     to_json,
     write_report,
 )
+from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.local import LocalRunner
 from recoup.sources import Source, SourceBatch, merge_findings
 from recoup.state import Changes
@@ -48,6 +52,7 @@ def replay_source(
     title: str,
     identity: str,
     intent: Intent | None = None,
+    served: Loaded | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Replay a log of the past, and write what was found.
@@ -65,6 +70,8 @@ def replay_source(
         What the journal is of: the log, its mapping and its model. A directory keeps to one.
     intent
         A trained model; without one, intent is the rate of each funnel stage.
+    served
+        What the registry keeps of that model: its inputs and its calibration are then watched.
     progress
         Told the number of events processed so far.
 
@@ -79,7 +86,9 @@ def replay_source(
     out.mkdir(parents=True, exist_ok=True)
     with SqliteJournal(out / JOURNAL) as journal:
         _claim(journal, identity, out)
-        host = ReplayHost(Engine(Settings(executes=False), intent=intent), out / ROW_FILES)
+        engine = Engine(Settings(executes=False), intent=intent)
+        watch = None if served is None else InputWatch(served.kept.reference, engine.features.names)
+        host = ReplayHost(engine, out / ROW_FILES, watch=watch)
         runner = LocalRunner(
             host,
             journal,
@@ -90,7 +99,7 @@ def replay_source(
         for _ in runner.stream():
             if progress is not None:
                 progress(runner.totals.events)
-        engine, totals = host.engine, runner.totals
+        totals, journeys = runner.totals, host.sessions.result()
         ranking = engine.ranking()
         defects = ranking.defects
         findings = [*_journalled_findings(journal), *ranking.findings]
@@ -99,7 +108,7 @@ def replay_source(
         summary = summarise(
             source=title,
             events=totals.events,
-            journeys=host.sessions.result(),
+            journeys=journeys,
             decided=host.decisions.result(),
             defects=defects,
             data_quality=findings,
@@ -110,6 +119,7 @@ def replay_source(
             carts=carts.opened,
             abandoned_carts=carts.abandoned,
             abandonment_horizon_s=round(engine.settings.abandonment_s),
+            models=_models(served, watch, journeys),
             seconds=time.perf_counter() - begun,
             peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
@@ -127,10 +137,15 @@ class ReplayHost:
         In its first state.
     features
         Directory for the served feature rows, one file per batch; None writes none.
+    watch
+        Counts what a trained model reads; None watches nothing.
     """
 
-    def __init__(self, engine: Engine, features: Path | None) -> None:
+    def __init__(
+        self, engine: Engine, features: Path | None, *, watch: InputWatch | None = None
+    ) -> None:
         self.engine = engine
+        self.watch = watch
         self.features = features
         self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
         self.decisions = DecisionTally()
@@ -143,6 +158,8 @@ class ReplayHost:
         step = self.engine.step(batch)
         self.decisions.step(step.decisions)
         moment = step.moment
+        if self.watch is not None:
+            self.watch.step(moment.rows.values)
         self.sessions.step(Steps(batch.events, moment.rows.session, moment.stage, moment.intent))
         if self.features is not None:
             feature_frame(step).write_parquet(self.features / f"{self._batches:08}.parquet")
@@ -153,6 +170,7 @@ class ReplayHost:
         """Give the whole state, in parts."""
         return {
             **self.engine.snapshot(),
+            **({} if self.watch is None else {self.watch.name: self.watch.snapshot()}),
             self.sessions.name: self.sessions.snapshot(),
             self.decisions.name: self.decisions.snapshot(),
             "replay": msgspec.msgpack.encode(self._batches),
@@ -177,11 +195,21 @@ class ReplayHost:
             else:
                 self.sessions.restore_parts(under(self.sessions.name, parts))
             self.decisions.restore(parts[self.decisions.name])
+            if self.watch is not None:
+                self.watch.restore(parts[self.watch.name])
             self._batches = msgspec.msgpack.decode(parts["replay"], type=int)
         except (KeyError, msgspec.MsgspecError) as error:
             raise SnapshotError(
                 f"Expected the snapshot of a replay, got one without {error}"
             ) from error
+
+
+def _models(
+    served: Loaded | None, watch: InputWatch | None, journeys: Journeys
+) -> list[ModelHealth]:
+    if served is None or watch is None:
+        return []
+    return [health_of_model(served, watch, journeys.intent)]
 
 
 def _reopen(features: Path) -> None:

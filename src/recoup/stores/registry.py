@@ -13,7 +13,7 @@ from recoup.stores.sqlite import connect, immediate, translated
 APPLICATION_ID: Final = 0x52435247
 """Marks a SQLite file as a registry of ours ("RCRG")."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 FILE_NAME: Final = "registry.db"
 
 _SCHEMA: Final = """
@@ -24,6 +24,13 @@ CREATE TABLE versions (
     hash TEXT NOT NULL REFERENCES artefacts (hash),
     metadata BLOB NOT NULL,
     PRIMARY KEY (name, number)
+);
+CREATE TABLE promotions (
+    step INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    FOREIGN KEY (name, number) REFERENCES versions (name, number)
 )
 """
 
@@ -41,6 +48,13 @@ class Version(msgspec.Struct, frozen=True):
 
     number: int
     hash: str
+
+
+class Promotion(msgspec.Struct, frozen=True):
+    """From a time on, the version that served."""
+
+    number: int
+    at: str
 
 
 class Registry:
@@ -140,6 +154,56 @@ class Registry:
                 hint="the registry is damaged: restore a copy, or train the model again",
             )
         return data, msgspec.json.decode(metadata)
+
+    def promote(self, name: str, number: int, *, at: str) -> None:
+        """Let a version serve; what served before is remembered.
+
+        Parameters
+        ----------
+        at
+            When, ISO 8601 UTC: kept beside it.
+
+        Raises
+        ------
+        ModelError
+            If there is no such version.
+        """
+        if number not in {version.number for version in self.versions(name)}:
+            raise ModelError(
+                f"Expected a version of model `{name}` to promote, got {number}",
+                hint=self._offer(name),
+            )
+        with self._lock, translated(self.path), immediate(self._connection):
+            query = "INSERT INTO promotions (name, number, at) VALUES (?, ?, ?)"
+            self._connection.execute(query, (name, number, at))
+
+    def roll_back(self, name: str, *, at: str) -> int:
+        """Let the version serve that served before the present one, and give its number.
+
+        Raises
+        ------
+        ModelError
+            If no other version served before.
+        """
+        history = [promotion.number for promotion in self.promotions(name)]
+        earlier = [number for number in history if number != history[-1]]
+        if not earlier:
+            raise ModelError(
+                f"Expected a version of model `{name}` that served before, got none",
+                hint="promote one by its number",
+            )
+        self.promote(name, earlier[-1], at=at)
+        return earlier[-1]
+
+    def promoted(self, name: str) -> int | None:
+        """Give the number of the version that serves; None where none was ever promoted."""
+        history = self.promotions(name)
+        return history[-1].number if history else None
+
+    def promotions(self, name: str) -> list["Promotion"]:
+        """Give the versions that served, oldest first."""
+        query = "SELECT number, at FROM promotions WHERE name = ? ORDER BY step"
+        return [Promotion(number, at) for number, at in self._fetch(query, name)]
 
     def versions(self, name: str) -> list[Version]:
         """Give a name's versions, oldest first; none where the name is unknown."""
