@@ -1,0 +1,133 @@
+"""Orders by customer and day: what repeat purchase is learned from."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recoup.errors import ModelError
+from recoup.events import MICROS, EventBatch, hash_column
+from recoup.friction.bg_nbd import Histories
+
+DAY: Final = 86_400 * MICROS
+"""Microseconds of a day; days are UTC and counted from 1970-01-01."""
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """Days on which customers bought: n of them, in order of (customer, day), each pair once.
+
+    Parameters
+    ----------
+    customer
+        Keys of the customers, int64, shape (n,).
+    day
+        Days since 1970-01-01 UTC, int64, shape (n,).
+    value, quantity
+        What was spent that day, in currency units, and units bought: shape (n,).
+
+    Examples
+    --------
+    >>> days = np.array([0, 7, 20, 3])
+    >>> orders = Orders(np.array([1, 1, 1, 2]), days, np.ones(4), np.ones(4))
+    >>> orders.histories(28).age.tolist(), orders.before(20).histories(20).repeats.tolist()
+    ([28.0, 25.0], [1.0, 0.0])
+    """
+
+    customer: NDArray[np.int64]
+    day: NDArray[np.int64]
+    value: NDArray[np.float64]
+    quantity: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Count the days on which somebody bought."""
+        return len(self.day)
+
+    def before(self, day: int) -> "Orders":
+        """Keep what lies before a day."""
+        return self.where(self.day < day)
+
+    def where(self, keep: NDArray[np.bool_]) -> "Orders":
+        """Keep some of the rows."""
+        return Orders(*(getattr(self, name)[keep] for name in self.__struct_fields__))
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Row of each customer's first order: shape (customers,)."""
+        return np.flatnonzero(np.r_[len(self) > 0, self.customer[1:] != self.customer[:-1]])
+
+    @property
+    def customers(self) -> NDArray[np.int64]:
+        """Each customer once, in order: shape (customers,)."""
+        return self.customer[self.starts]
+
+    def histories(self, at: int) -> Histories:
+        """Give each customer's repeats, recency and age in days, as of the start of a day."""
+        starts = self.starts
+        sizes = np.diff(np.r_[starts, len(self)])
+        first, last = self.day[starts], self.day[starts + sizes - 1]
+        return Histories(sizes - 1.0, (last - first) * 1.0, (at - first) * 1.0)
+
+    def buyers(self, start: int, end: int) -> NDArray[np.int64]:
+        """Give the customers who bought on a day in ``[start, end)``."""
+        return np.unique(self.customer[(self.day >= start) & (self.day < end)])
+
+
+def collect_orders(batches: Iterable[EventBatch]) -> Orders:
+    """Read the purchases of a log; an order told twice counts once, where it was told first.
+
+    Memory grows with the days on which customers bought, not with events.
+
+    Raises
+    ------
+    ModelError
+        If there is no purchase.
+    """
+    parts = [_purchases(batch) for batch in batches]
+    table = pl.concat(parts) if parts else pl.DataFrame(schema=_SCHEMA)
+    if table.is_empty():
+        raise ModelError(
+            "Expected purchases in the log, got none",
+            hint="repeat purchase needs `purchase` events; map orders to them",
+        )
+    told = table.sort("ts", maintain_order=True)
+    named = told.filter(pl.col("order") != 0).unique("order", keep="first", maintain_order=True)
+    by_day = (
+        pl.concat([named, told.filter(pl.col("order") == 0)])
+        .group_by("customer", day=pl.col("ts") // DAY)
+        .agg(pl.col("value", "quantity").sum())
+        .sort("customer", "day")
+    )
+    names = Orders.__struct_fields__
+    return Orders(*(by_day[name].to_numpy() for name in names))
+
+
+_SCHEMA: Final = {
+    "customer": pl.Int64,
+    "order": pl.Int64,
+    "ts": pl.Int64,
+    "value": pl.Float64,
+    "quantity": pl.Float64,
+}
+
+
+def _purchases(batch: EventBatch) -> pl.DataFrame:
+    numbered = batch.events.with_row_index("event_row")
+    bought = numbered.filter(pl.col("event") == "purchase")
+    lines = batch.items.filter(pl.col("role") == "subject").group_by("event")
+    units = lines.agg(units=pl.col("quantity").fill_null(1).sum())
+    joined = bought.join(units, left_on="event_row", right_on="event", how="left")
+    return pl.DataFrame(
+        {
+            "customer": hash_column(joined["visitor"]),
+            "order": hash_column(joined["order"]),
+            "ts": joined["ts"].to_physical(),
+            "value": (joined["value"].fill_null(0) / MICROS).cast(pl.Float64),
+            "quantity": joined.select(pl.coalesce("quantity", "units", pl.lit(1)))
+            .to_series()
+            .cast(pl.Float64),
+        },
+        schema=_SCHEMA,
+    )
