@@ -8,6 +8,7 @@ from rich.table import Table
 from recoup.cli.output import stdout
 from recoup.models.card import SliceMetrics
 
+REPEAT: Final = ("auc", "log_loss", "calibration_error")
 MEASURES: Final = ("rows", "base_rate", "auc", "pr_auc", "log_loss", "calibration_error")
 
 
@@ -35,6 +36,26 @@ def print_metrics(metrics: Mapping[str, object]) -> None:
         )
     if "model" in metrics:
         stdout.print(f"model {metrics['model']}", highlight=False)
+
+
+def print_repeat(metrics: Mapping[str, object]) -> None:
+    """Print the measures of repeat purchase, with those of BG/NBD beside them."""
+    title = f"Repeat purchase within {metrics['horizon_days']} days"
+    table = Table(title=title, show_edge=False)
+    table.add_column("")
+    for measure in REPEAT:
+        table.add_column(measure.replace("_", " "), justify="right")
+    theirs = metrics["bg_nbd"]
+    table.add_row("ours", *(_cell(metrics[measure]) for measure in REPEAT))
+    if isinstance(theirs, Mapping):
+        table.add_row("BG/NBD", *(_cell(theirs[measure]) for measure in REPEAT))
+    stdout.print(table)
+    stdout.print(f"{metrics['customers']:,} customers", highlight=False)
+    if "overdue" in metrics:
+        stdout.print(f"{metrics['overdue']:,} of them overdue", highlight=False)
+    if metrics.get("forward") is False:
+        stdout.print("Part of these days was trained on: no test forward in time.")
+    stdout.print(f"model {metrics['model']}", highlight=False)
 
 
 def _cells(part: Mapping[str, object]) -> list[str]:

@@ -15,7 +15,7 @@ from recoup.cli.arguments import (
     open_log,
     parse_moment,
 )
-from recoup.cli.metrics import print_metrics
+from recoup.cli.metrics import print_metrics, print_repeat
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
 
 MOST_ROWS = 3_000_000
@@ -77,3 +77,42 @@ def train_intent_command(  # noqa: PLR0913 - one argument an option
         print_json(metrics)
     else:
         print_metrics(metrics)
+
+
+@train.command("repeat", epilog=EXIT_CODES)
+def train_repeat_command(
+    source: Log,
+    *,
+    registry: Registry,
+    until: Until = None,
+    history: History = None,
+    horizon_days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Days ahead; chosen by the length of the log if not given."),
+    ] = None,
+    format: Format = None,  # noqa: A002
+    mapping: Mapping = None,
+    json: JsonFlag = False,
+) -> None:
+    """Train repeat purchase: P(a customer buys again within the horizon), and who is overdue.
+
+    A row is a customer at one of several moments inside the log; orders at or after `--until` are
+    not read. What is printed was measured on later days than the scoring model was fitted to.
+
+        recoup train repeat ORDERS --until 2010-10-01 --registry models/
+    """
+    from recoup.runners.repeat import train_repeat_on
+
+    with progress_bar("training", None) as tick:
+        metrics = train_repeat_on(
+            open_log(source, format, mapping),
+            registry,
+            until=parse_moment(until, "--until"),
+            history=None if history is None else open_log(history, None, None),
+            horizon_days=horizon_days,
+            progress=tick,
+        )
+    if json:
+        print_json(metrics)
+    else:
+        print_repeat(metrics)

@@ -120,7 +120,7 @@ def fit_gaps(orders: Orders, at: int) -> GapModel:
     gaps = np.maximum(np.diff(past.day, prepend=past.day[0]), 1).astype(np.float64)
     gaps[past.starts] = 1.0
     logs = np.add.reduceat(np.log(gaps), past.starts)
-    cycle = known.recency.sum() / known.repeats.sum()
+    cycle = float(known.recency.sum() / known.repeats.sum())
 
     def loss(point: Floats) -> float:
         shape, r, beta = np.exp(point).tolist()

@@ -68,7 +68,8 @@ class Orders(msgspec.Struct, frozen=True):
         starts = self.starts
         sizes = np.diff(np.r_[starts, len(self)])
         first, last = self.day[starts], self.day[starts + sizes - 1]
-        return Histories(sizes - 1.0, (last - first) * 1.0, (at - first) * 1.0)
+        parts = (sizes - 1, last - first, at - first)
+        return Histories(*(part.astype(np.float64) for part in parts))
 
     def buyers(self, start: int, end: int) -> NDArray[np.int64]:
         """Give the customers who bought on a day in ``[start, end)``."""

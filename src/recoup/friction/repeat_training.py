@@ -105,7 +105,9 @@ def fit_repeat(
             f"Expected orders over at least {(chosen.held_out + 2) * horizon} days, got {span}",
             hint="train on a longer log, or with a shorter horizon",
         )
-    held = [_judge(past, until - (k + 1) * horizon, horizon, chosen) for k in range(chosen.held_out)]
+    held = [
+        _judge(past, until - (k + 1) * horizon, horizon, chosen) for k in range(chosen.held_out)
+    ]
     y, table = np.concatenate([h.positive for h in held]), np.concatenate([h.scores for h in held])
     best = int(np.argmin([log_loss(y, table[:, k]) for k in range(len(chosen.rounds))]))
     laws = _laws(past, until, horizon)
@@ -175,7 +177,10 @@ def _judge(past: Orders, origin: int, horizon: int, settings: RepeatSettings) ->
     linear = _fit_linear(table, positive, weight, settings)
     inputs = inputs_at(before, origin, laws)
     beside = linear_rows(inputs, linear)
-    raw = [np.asarray(booster.predict(inputs, num_iteration=k, raw_score=True)) for k in settings.rounds]
+    raw = [
+        np.asarray(booster.predict(inputs, num_iteration=k, raw_score=True))
+        for k in settings.rounds
+    ]
     scores = [probability(blend(told, beside, settings.linear_share)) for told in raw]
     bought = np.isin(before.customers, past.buyers(origin, origin + horizon))
     theirs = laws.bg_nbd.p_purchase(before.histories(origin), horizon)
@@ -184,9 +189,7 @@ def _judge(past: Orders, origin: int, horizon: int, settings: RepeatSettings) ->
 
 def _fit(past: Orders, until: int, laws: Laws, settings: RepeatSettings, rounds: int) -> Learned:
     table, positive, weight = _rows(past, until, laws, settings)
-    boosters = [
-        _boost(table, positive, weight, settings, rounds, seed) for seed in settings.seeds
-    ]
+    boosters = [_boost(table, positive, weight, settings, rounds, seed) for seed in settings.seeds]
     trees = TreeEnsemble.mean_of([TreeEnsemble.from_lightgbm(booster) for booster in boosters])
     linear = _fit_linear(table, positive, weight, settings)
     return Learned(trees, linear, settings.linear_share)
