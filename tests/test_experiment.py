@@ -288,6 +288,10 @@ def test_misuse_is_refused() -> None:
         Metric.parse("returned=2", guardrail=True)
     with pytest.raises(ConfigError, match="relative margin"):
         Metric.parse("returned=x", guardrail=True)
+    around = table.with_columns(revenue=pl.col("revenue") - pl.col("revenue").mean())
+    assert read(around).effects[0].relative_effect is None
+    with pytest.raises(SchemaError, match="told apart from 0"):
+        read(around, guardrails=[Metric(top="revenue", margin=0.1)])
     zero = table.with_columns(nothing=0.0)
     with pytest.raises(SchemaError, match="other than 0 in every arm"):
         read(zero, metrics=[Metric(top="revenue", bottom="nothing")])

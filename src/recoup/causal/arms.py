@@ -1,7 +1,7 @@
 """The mean of an experiment's arm, from sums or rows, and the comparison of two of them."""
 
 import math
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 import numpy as np
@@ -10,6 +10,8 @@ from scipy import stats
 from recoup.causal.estimate import Estimate, Floats, Ints, normal_quantile, standard_error
 from recoup.causal.sequences import normal_log_mixture, normal_mixture_bound
 from recoup.errors import ConfigError, SchemaError
+
+_SCALE_ERRORS: Final = 4.0
 
 
 class Sums(msgspec.Struct, frozen=True):
@@ -120,6 +122,11 @@ class ArmMean(msgspec.Struct, frozen=True):
         """Variance of the mean."""
         return self.variance / self.units
 
+    @property
+    def is_scale(self) -> bool:
+        """Whether the mean is far enough from 0, four errors, for others to be relative to it."""
+        return abs(self.plain) > _SCALE_ERRORS * math.sqrt(self.mean_variance)
+
 
 class Comparison(Estimate, frozen=True, kw_only=True):
     """How far one arm's mean lies from another's.
@@ -155,7 +162,7 @@ def compare_arms(
     Parameters
     ----------
     relative
-        Divide by the control's mean, whose own error the interval holds (delta method).
+        Divide by the size of the control's mean, whose own error the interval holds (delta method).
     test
         ``t``: Welch's, at a horizon fixed beforehand. ``z``: the same, normal. ``anytime``: a
         confidence sequence, to be looked at as often as one likes.
@@ -193,9 +200,9 @@ def compare_arms(
     difference, variance = treated.mean - control.mean, control.mean_variance
     if relative:
         variance *= (treated.plain / control.plain) ** 2
-    scale = control.plain if relative else 1.0
+    scale = abs(control.plain) if relative else 1.0  # so that the direction stays
     value = difference / scale
-    se = math.sqrt(treated.mean_variance + variance) / abs(scale)
+    se = math.sqrt(treated.mean_variance + variance) / scale
     reach, p_value = _judge(value, se, (control, treated), test, tuned_at, level)
     low, high = value - reach, value + reach
     return Comparison(value, low, high, se, p_value=p_value, relative=relative)

@@ -20,7 +20,7 @@ from recoup.causal.experiment_metrics import Metric, TrialRows, read_rows
 from recoup.causal.multiple_testing import Correction, adjust_p_values
 from recoup.causal.sample_ratio import SampleRatio, check_sample_ratio
 from recoup.causal.tables import key_codes, require_columns
-from recoup.errors import ConfigError
+from recoup.errors import ConfigError, SchemaError
 
 Test = Literal["t", "anytime"]
 
@@ -316,14 +316,21 @@ def _effect(rows: TrialRows, metric: Metric, code: int, rules: Rules, family: in
 
 
 def _relative(arms: tuple[ArmMean, ArmMean], rules: Rules) -> Estimate | None:
-    if arms[0].plain == 0:
+    if not arms[0].is_scale:
         return None
     found = rules.compare(arms, relative=True)
     return Estimate(found.value, found.low, found.high, found.se)
 
 
 def _guard(rows: TrialRows, metric: Metric, code: int, rules: Rules) -> Guarded:
-    found = rules.compare(rows.compared(metric, code), relative=True)
+    arms = rows.compared(metric, code)
+    if not arms[0].is_scale:
+        raise SchemaError(
+            f"Expected a guardrail whose control mean is told apart from 0, got "
+            f"{arms[0].plain:.3g} for {metric.name!r}",
+            hint="gather more units, or guard another metric",
+        )
+    found = rules.compare(arms, relative=True)
     ends, margin = (metric.sign * found.low, metric.sign * found.high), metric.margin or 0.0
     state: Safety = "undecided"
     if min(ends) > -margin:

@@ -1,13 +1,15 @@
 """Ship, stop or go on: what an experiment's numbers say should be done, and why."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from recoup.causal.arms import Comparison
 from recoup.causal.estimate import Estimate
 from recoup.causal.sample_ratio import SampleRatio
+
+_SMALLEST: Final = 1e-12
 
 Verdict = Literal["ship", "stop", "go on"]
 Safety = Literal["safe", "harmed", "undecided"]
@@ -25,7 +27,7 @@ class Effect(Comparison, frozen=True, kw_only=True):
     control, treated
         The metric's mean, adjusted by covariates where there are any.
     relative_effect
-        The difference in units of the control's mean; None where that is 0.
+        The difference in units of the control's mean; None where that is within four errors of 0.
     adjusted_p_value, adjusted_low, adjusted_high
         For all metrics and arms together: the p-value by the stated correction, the interval at
         Bonferroni's level.
@@ -148,11 +150,12 @@ def decide(
         Of all arms and metrics; the first metric listed is the one that decides.
     """
     if ratio.mismatch:
+        sizes = ", ".join(f"{arm} {units:,}" for arm, units in ratio.units.items())
         return Decision(
             "stop",
             None,
-            f"the arms have sizes {ratio.units} that the intended shares do not give (p = "
-            f"{ratio.p_value:.1g}): assignment or logging is broken, and no number is sound",
+            f"the arms have sizes ({sizes}) that the intended shares do not give "
+            f"({_chance(ratio.p_value)}): assignment or logging is broken, and no number is sound",
         )
     if not horizon.anytime and not horizon.over:
         return Decision(
@@ -180,7 +183,7 @@ def _fate(effect: Effect, guards: Sequence[Guarded], horizon: Horizon) -> Decisi
         return Decision("stop", None, f"{told}, but {', '.join(harmed)} harmed beyond the margin")
     decided = effect.adjusted_p_value <= horizon.alpha
     if decided and effect.gain * effect.value < 0:
-        return Decision("stop", None, f"{told}, a loss (p = {effect.adjusted_p_value:.2g})")
+        return Decision("stop", None, f"{told}, a loss ({_chance(effect.adjusted_p_value)})")
     if _hopeless(effect, horizon):
         return Decision("stop", None, f"{told}, less than what would be worthwhile")
     if not decided:
@@ -192,7 +195,9 @@ def _fate(effect: Effect, guards: Sequence[Guarded], horizon: Horizon) -> Decisi
         doubt = f"{told}, a gain, but {', '.join(undecided)} may be harmed beyond the margin"
         return Decision("stop" if horizon.over else "go on", None, doubt)
     safe = ", and every guardrail is safe" if guards else ""
-    return Decision("ship", effect.arm, f"{told}, a gain (p = {effect.adjusted_p_value:.2g}){safe}")
+    return Decision(
+        "ship", effect.arm, f"{told}, a gain ({_chance(effect.adjusted_p_value)}){safe}"
+    )
 
 
 def _told(effect: Effect) -> str:
@@ -201,6 +206,10 @@ def _told(effect: Effect) -> str:
     if effect.relative_effect is None:
         return told
     return f"{told}, that is {effect.relative_effect.value:+.1%}"
+
+
+def _chance(p_value: float) -> str:
+    return f"p = {p_value:.2g}" if p_value > _SMALLEST else f"p < {_SMALLEST:g}"
 
 
 def _hopeless(effect: Effect, horizon: Horizon) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
-from recoup.cli.tables import Level, Table, print_estimates, read_table
+from recoup.cli.tables import Level, Plot, Table, print_estimates, read_table, save_plot
 from recoup.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def ope_command(  # noqa: PLR0913 - one argument an option
         float | None, typer.Option(help="Lambda of sg_dr and sg_ips, in [0, 1].")
     ] = None,
     level: Level = 0.95,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Estimate what another policy would have earned, from decisions with their propensities.
@@ -119,6 +120,7 @@ def ope_command(  # noqa: PLR0913 - one argument an option
         interval="cluster" if cluster is not None else kind,
         level=level,
     )
+    save_plot(found, plot)
     if json:
         print_json(msgspec.to_builtins(found, str_keys=True))
         return
@@ -174,6 +176,7 @@ def delay_command(  # noqa: PLR0913 - one argument an option
         Scores, typer.Option(help="`adr2` leans more on the model of acting.")
     ] = Scores.ADR,
     level: Level = 0.95,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Estimate what waiting and missing cost, and the log's regret against a policy.
@@ -208,6 +211,7 @@ def delay_command(  # noqa: PLR0913 - one argument an option
         variant="adr2" if variant is Scores.ADR2 else "adr",
         level=level,
     )
+    save_plot(found, plot)
     if json:
         print_json(found)
     else:
@@ -232,6 +236,7 @@ def uplift_command(  # noqa: PLR0913 - one argument an option
     ] = Learners.DR,
     folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-fitting.")] = 2,
     level: Level = 0.95,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn whom an act helps from randomised decisions, and what acting on those alone is worth.
@@ -261,6 +266,10 @@ def uplift_command(  # noqa: PLR0913 - one argument an option
         "learner": learner.value,
         "level": level,
     }
+    if plot is not None:
+        from recoup.report.causal_plots import UpliftFigure
+
+        save_plot(UpliftFigure(qini, found), plot)
     if json:
         print_json(payload)
         return

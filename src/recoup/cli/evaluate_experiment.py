@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
-from recoup.cli.tables import Level, print_estimates, read_table
+from recoup.cli.tables import Level, Plot, print_estimates, read_table, save_plot
 from recoup.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def experiment_command(  # noqa: PLR0913 - one argument an option
         float, typer.Option(min=0, help="Relative gain below which shipping is not worth it.")
     ] = 0.0,
     level: Level = 0.95,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Compare the arms of an experiment, and say whether to ship, to stop or to go on.
@@ -127,6 +128,7 @@ def experiment_command(  # noqa: PLR0913 - one argument an option
             level=level,
         ),
     )
+    save_plot(found, plot)
     if json:
         print_json(found)
     else:

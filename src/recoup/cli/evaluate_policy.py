@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
-from recoup.cli.tables import Level, Table, print_estimates, read_table
+from recoup.cli.tables import Level, Plot, Table, print_estimates, read_table, save_plot
 
 if TYPE_CHECKING:
     from recoup.causal.estimate import Estimate
@@ -59,6 +59,7 @@ def policy_command(  # noqa: PLR0913 - one argument an option
         int, typer.Option(min=2, help="Parts of the cross-fitting; journeys are dealt in turn.")
     ] = 2,
     level: Level = 0.95,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Estimate what a policy over several points and actions would have earned, and the regret.
@@ -94,6 +95,7 @@ def policy_command(  # noqa: PLR0913 - one argument an option
         default=_label(default, choices.actions),
     )
     found = evaluate_policy(choices, stated, level=level)
+    save_plot(found, plot)
     if json:
         print_json(found)
     else:

@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     import polars as pl
 
     from recoup.causal.estimate import Estimate
+    from recoup.report.causal_plots import Plotted
 
 Table = Annotated[
     Path,
     typer.Argument(metavar="TABLE", help="A Parquet or CSV file: one row a decision."),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Draw the estimates to FILE, .svg or .png."),
 ]
 Level = Annotated[float, typer.Option(help="Confidence of the intervals, in (0, 1).")]
 
@@ -51,3 +56,12 @@ def print_estimates(title: str, estimates: "dict[str, Estimate]") -> None:
         cells = (found.value, found.low, found.high, found.se)
         grid.add_row(name, *(f"{cell:.6g}" for cell in cells))
     stdout.print(grid)
+
+
+def save_plot(found: "Plotted", path: Path | None) -> None:
+    """Draw an estimate to the file asked for, if any."""
+    if path is None:
+        return
+    from recoup.report.causal_plots import plot
+
+    plot(found, path)

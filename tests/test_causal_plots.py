@@ -1,0 +1,147 @@
+import doctest
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+from recoup.causal import (
+    Experiment,
+    ExperimentResult,
+    Metric,
+    Rules,
+    curve,
+    evaluate_delay,
+    evaluate_experiment,
+    evaluate_off_policy,
+    evaluate_policy,
+    learn_uplift,
+)
+from recoup.causal.known_truth import reference_problem
+from recoup.causal.repeated_acts import fatigue_problem
+from recoup.cli import app
+from recoup.errors import ConfigError
+from recoup.report import causal_plots
+from recoup.report.causal_plots import Plotted, UpliftFigure, draw, plot
+
+RNG = np.random.default_rng(0)
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(causal_plots).failed == 0
+
+
+def off_policy(rows: int = 4_000) -> Plotted:
+    acted = RNG.random(rows) < 0.2
+    log = pl.DataFrame({"p": np.where(acted, 0.2, 0.8), "pi": np.where(acted, 0.9, 0.1)})
+    log = log.with_columns(y=(RNG.random(rows) < 0.1).astype(int))
+    return evaluate_off_policy(log, reward="y", propensity="p", target="pi")
+
+
+def trial(*, time: str | None) -> pl.DataFrame:
+    arm = RNG.integers(0, 2, 4_000)
+    made = pl.DataFrame({"arm": np.array(["old", "new"])[arm], "y": RNG.normal(size=4_000) + arm})
+    return (
+        made if time is None else made.with_columns(pl.Series(time, np.sort(arm * 0 + 1).cumsum()))
+    )
+
+
+def experiment(*, time: str | None) -> Plotted:
+    return evaluate_experiment(
+        trial(time=time),
+        arm="arm",
+        control="old",
+        metrics=[Metric(top="y")],
+        time=time,
+        rules=Rules(test="anytime"),
+    )
+
+
+def uplift() -> Plotted:
+    x, t = RNG.normal(size=(2_000, 2)), RNG.integers(0, 2, 2_000)
+    y = (RNG.random(2_000) < 0.2 + 0.2 * t * (x[:, 0] > 0)).astype(float)
+    data = Experiment(features=x, treated=t, outcome=y, propensity=np.full(2_000, 0.5))
+    found = learn_uplift(data)
+    return UpliftFigure(curve(y, t, found.effect), found)
+
+
+def delay() -> Plotted:
+    return evaluate_delay(reference_problem().paths().draw(3_000, seed=1), [[0, 1, 1]] * 4)
+
+
+def policy() -> Plotted:
+    problem = fatigue_problem()
+    return evaluate_policy(problem.draw(3_000, 1), problem.best_policy())
+
+
+def words(figure: Figure) -> str:
+    axes = figure.get_axes()
+    labels = [each.get_text() for ax in axes for each in (*ax.get_yticklabels(), *ax.texts)]
+    titles = [ax.get_title(loc="left") + ax.get_xlabel() + ax.get_ylabel() for ax in axes]
+    below = figure.get_supxlabel()
+    return " | ".join([*labels, *titles, below])
+
+
+def test_figures_say_what_they_show() -> None:
+    found = words(draw(off_policy()))
+    assert "worth" in found
+    assert "snips" in found
+    refused = words(draw(off_policy(40)))
+    assert "Refused: the effective sample size" in refused
+    regret = words(draw(delay()))
+    assert all(part in regret for part in ("early", "late", "missed", "unnecessary"))
+    assert "at 2" in words(draw(policy()))
+    assert "Qini" in words(draw(uplift()))
+    assert "y, new" in words(draw(experiment(time=None)))
+
+
+def test_the_sequence_is_drawn_with_the_moment_it_decides() -> None:
+    result = experiment(time="minute")
+    figure = draw(result)
+    assert "new differs from" in words(figure)
+    assert "Ship." in words(figure)
+    line = figure.get_axes()[0].get_lines()[0]
+    assert isinstance(result, ExperimentResult)
+    assert line.get_ydata()[-1] == result.sequence[-1].value  # type: ignore[index]
+
+
+@pytest.mark.parametrize("make", [off_policy, delay, policy, uplift], ids=lambda m: m.__name__)
+def test_files_are_what_their_suffix_says(make: object, tmp_path: Path) -> None:
+    found = make()  # type: ignore[operator]
+    plot(found, tmp_path / "a.svg")
+    plot(found, tmp_path / "b.svg")
+    assert ET.fromstring((tmp_path / "a.svg").read_text()).tag.endswith("svg")  # noqa: S314 - ours
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    plot(found, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    found = off_policy()
+    with pytest.raises(ConfigError, match=r"\.svg or \.png"):
+        plot(found, tmp_path / "a.pdf")
+    with pytest.raises(ConfigError, match="can be written"):
+        plot(found, tmp_path / "absent" / "a.png")
+
+
+def test_commands_draw_on_request(tmp_path: Path) -> None:
+    trial(time=None).write_csv(tmp_path / "trial.csv")
+    file = tmp_path / "figure.png"
+    options = f"--arm arm --control old --metric y --json --plot {file}"
+    arguments = ["evaluate", "experiment", str(tmp_path / "trial.csv"), *options.split()]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["decision"]["verdict"] == "ship"
+    assert file.stat().st_size > 5_000
+    rows = pl.DataFrame({"t": RNG.integers(0, 2, 1_000), "x": RNG.normal(size=1_000)})
+    rows.with_columns(y=pl.col("x") * pl.col("t")).write_csv(tmp_path / "rows.csv")
+    options = f"--treatment t --outcome y --feature x --plot {tmp_path / 'uplift.svg'}"
+    result = CliRunner().invoke(
+        app, ["evaluate", "uplift", str(tmp_path / "rows.csv"), *options.split()]
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "uplift.svg").read_text().startswith("<?xml")
