@@ -225,6 +225,7 @@ def test_the_commands(
     assert judged["forward"] is True
     assert {"customers", "horizon_days", "auc", "log_loss", "calibration_error"} <= set(judged)
     assert set(judged["bg_nbd"]) == {"auc", "log_loss", "calibration_error"}
+    assert run("models", "list").count("repeat") == 1
     words = run("evaluate", "repeat", str(log), "--from", "2020-05-01")
     assert "BG/NBD" in words
     assert "no test forward in time" in words
@@ -233,7 +234,7 @@ def test_the_commands(
 ORIGINS = {
     "online_retail": ("2010-09-09", "2010-11-11"),
     "completejourney": ("2017-10-01", "2017-12-01"),
-    "cdnow": ("1997-10-01",),
+    "cdnow": ("1997-10-01", "1998-06-01"),
 }
 
 

@@ -75,13 +75,14 @@ def evaluate_intent_command(  # noqa: PLR0913 - one argument an option
 
 
 @evaluate.command("repeat", epilog=EXIT_CODES)
-def evaluate_repeat_command(
+def evaluate_repeat_command(  # noqa: PLR0913
     source: Log,
     *,
     registry: Registry,
     start: From = None,
     until: Until = None,
     history: History = None,
+    version: ModelVersion = None,
     format: Format = None,  # noqa: A002
     mapping: Mapping = None,
     json: JsonFlag = False,
@@ -103,6 +104,7 @@ def evaluate_repeat_command(
             until=parse_moment(until, "--until"),
             history=None if history is None else open_log(history, None, None),
             progress=tick,
+            version=version,
         )
     if json:
         print_json(metrics)

@@ -1,5 +1,6 @@
 """Train repeat purchase on a log of orders, and judge it forward in time beside BG/NBD."""
 
+from collections.abc import Callable
 from typing import Final
 
 import lightgbm as lgb
@@ -17,7 +18,7 @@ from recoup.friction.repeat import Laws, Learned, RepeatModel, inputs_at, probab
 from recoup.models.linear import LinearModel, fit_linear, linear_rows
 from recoup.models.trees import TreeEnsemble
 
-__all__ = ["RepeatSettings", "default_horizon", "evaluate_repeat", "fit_repeat"]
+__all__ = ["Held", "RepeatSettings", "default_horizon", "evaluate_repeat", "fit_repeat"]
 
 Floats = NDArray[np.float64]
 
@@ -77,8 +78,37 @@ def default_horizon(span_days: int) -> int:
     return next((h for h in HORIZONS if h * SPANS <= span_days), HORIZONS[-1])
 
 
+class Held(msgspec.Struct, frozen=True):
+    """Customers at origins that a model was judged on: n of them.
+
+    Parameters
+    ----------
+    positive
+        Whether they bought within the horizon, shape (n,).
+    scores
+        P(bought) by each number of trees, shape (n, numbers of trees).
+    bg_nbd
+        What BG/NBD says, shape (n,).
+    repeats
+        Orders after the first before the origin, shape (n,).
+    """
+
+    positive: NDArray[np.bool_]
+    scores: Floats
+    bg_nbd: Floats
+    repeats: Floats
+
+
+Judged = Callable[[Held, Floats], object]
+"""Told the rows that a model was judged on, and what it said of them."""
+
+
 def fit_repeat(
-    orders: Orders, until: int, settings: RepeatSettings | None = None
+    orders: Orders,
+    until: int,
+    settings: RepeatSettings | None = None,
+    *,
+    judged: Judged | None = None,
 ) -> tuple[RepeatModel, dict[str, object]]:
     """Train on the orders before a day.
 
@@ -86,6 +116,8 @@ def fit_repeat(
     ----------
     until
         Days since 1970-01-01 UTC; orders of that day and later are not read.
+    judged
+        Told what the measures are of.
 
     Returns
     -------
@@ -105,15 +137,16 @@ def fit_repeat(
             f"Expected orders over at least {(chosen.held_out + 2) * horizon} days, got {span}",
             hint="train on a longer log, or with a shorter horizon",
         )
-    held = [
-        _judge(past, until - (k + 1) * horizon, horizon, chosen) for k in range(chosen.held_out)
-    ]
-    y, table = np.concatenate([h.positive for h in held]), np.concatenate([h.scores for h in held])
-    best = int(np.argmin([log_loss(y, table[:, k]) for k in range(len(chosen.rounds))]))
+    held = _concat(
+        [_judge(past, until - (k + 1) * horizon, horizon, chosen) for k in range(chosen.held_out)]
+    )
+    losses = [log_loss(held.positive, held.scores[:, k]) for k in range(len(chosen.rounds))]
+    best = int(np.argmin(losses))
+    if judged is not None:
+        judged(held, held.scores[:, best])
     laws = _laws(past, until, horizon)
     model = RepeatModel(laws, _fit(past, until, laws, chosen, chosen.rounds[best]), until)
-    theirs = np.concatenate([h.bg_nbd for h in held])
-    told = _measures(y, table[:, best], theirs)
+    told = _measures(held.positive, held.scores[:, best], held.bg_nbd)
     return model, {"customers": len(past.starts), "horizon_days": horizon, **told}
 
 
@@ -158,17 +191,16 @@ def evaluate_repeat(
     }
 
 
-class _Held(msgspec.Struct, frozen=True):
-    positive: NDArray[np.bool_]
-    scores: Floats
-    bg_nbd: Floats
+def _concat(parts: list[Held]) -> Held:
+    names = Held.__struct_fields__
+    return Held(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _laws(past: Orders, at: int, horizon: int) -> Laws:
     return Laws(fit_bg_nbd(past.histories(at)), fit_gaps(past, at), horizon)
 
 
-def _judge(past: Orders, origin: int, horizon: int, settings: RepeatSettings) -> _Held:
+def _judge(past: Orders, origin: int, horizon: int, settings: RepeatSettings) -> Held:
     """Fit to what lies before an origin, and score what follows it by each number of trees."""
     before = past.before(origin)
     laws = _laws(before, origin, horizon)
@@ -183,8 +215,9 @@ def _judge(past: Orders, origin: int, horizon: int, settings: RepeatSettings) ->
     ]
     scores = [probability(blend(told, beside, settings.linear_share)) for told in raw]
     bought = np.isin(before.customers, past.buyers(origin, origin + horizon))
-    theirs = laws.bg_nbd.p_purchase(before.histories(origin), horizon)
-    return _Held(bought, np.column_stack(scores), theirs)
+    known = before.histories(origin)
+    theirs = laws.bg_nbd.p_purchase(known, horizon)
+    return Held(bought, np.column_stack(scores), theirs, known.repeats)
 
 
 def _fit(past: Orders, until: int, laws: Laws, settings: RepeatSettings, rounds: int) -> Learned:

@@ -6,16 +6,28 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
 from recoup.events import EventBatch
-from recoup.friction.orders import Orders, collect_orders
-from recoup.friction.repeat import RepeatModel
-from recoup.friction.repeat_training import RepeatSettings, evaluate_repeat, fit_repeat
+from recoup.friction.orders import DAY, Orders, collect_orders
+from recoup.friction.repeat import NAMES, RepeatModel
+from recoup.friction.repeat_training import Held, RepeatSettings, evaluate_repeat, fit_repeat
+from recoup.models.card import ModelCard, SliceMetrics, reliability_of, slices_of
 from recoup.runners.backfill import Progress, admitted
+from recoup.runners.lifecycle import Witness, keep_model, load_model
 from recoup.sources import Source
-from recoup.stores import Registry
 
 REPEAT: Final = "repeat"
 """Under which the registry keeps repeat purchase."""
+
+PURPOSE: Final = "P(a customer buys again within {days} days), and who is overdue."
+LIMITS: Final = (
+    "A log of a year or less knows no season: before a high season the level is too low.",
+    "An order that was returned in full counts as a purchase.",
+    "A prediction is no effect: who is unlikely to buy need not be whom a reminder helps.",
+)
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -49,12 +61,37 @@ def train_repeat_on(
     ModelError
         If there are too few orders.
     """
-    orders = _orders(source, history, progress)
+    witness, judged = Witness(source.name, _micros(until)), _Judged()
+    settings = RepeatSettings(horizon_days=horizon_days)
+    orders = _orders(source, history, progress, witness)
     end = _day(until) if until is not None else _last(orders)
-    model, metrics = fit_repeat(orders, end, RepeatSettings(horizon_days=horizon_days))
-    with Registry(registry) as models:
-        version = models.save(REPEAT, model.to_bytes(), {"source": source.name, "metrics": metrics})
-    return {**metrics, "model": version.hash, "version": version.number}
+    model, metrics = fit_repeat(orders, end, settings, judged=judged)
+    card = ModelCard(
+        name=REPEAT,
+        hash=model.hash,
+        purpose=PURPOSE.format(days=model.laws.horizon_days),
+        inputs=f"days of orders by customer: {', '.join(NAMES)}",
+        fingerprint=witness.fingerprint(),
+        settings=msgspec.to_builtins(settings),
+        metrics=metrics,
+        reliability=reliability_of(judged.held.positive, judged.probability),
+        slices=judged.slices(),
+        limits=LIMITS,
+    )
+    version = keep_model(registry, model.to_bytes(), card, {})
+    told = {**metrics, "worst_slice": card.worst, "model": version.hash}
+    return {**told, "version": version.number}
+
+
+class _Judged:
+    """Keeps the customers that a model was judged on, and what it said of them."""
+
+    def __call__(self, held: Held, probability: NDArray[np.float64]) -> None:
+        self.held, self.probability = held, probability
+
+    def slices(self) -> tuple[SliceMetrics, ...]:
+        kind = np.where(self.held.repeats > 0.0, "two or more", "one").tolist()
+        return slices_of(self.held.positive, self.probability, {"orders before": kind})
 
 
 def evaluate_repeat_on(
@@ -65,8 +102,9 @@ def evaluate_repeat_on(
     until: dt.datetime | None = None,
     history: Source | None = None,
     progress: Progress | None = None,
+    version: int | None = None,
 ) -> dict[str, object]:
-    """Judge the newest registered model on a log; see :func:`train_repeat_on`.
+    """Judge a registered model on a log; see :func:`train_repeat_on`.
 
     Parameters
     ----------
@@ -75,6 +113,8 @@ def evaluate_repeat_on(
         horizon before the log ends if nothing lies behind that.
     until
         Where what is known ends.
+    version
+        Which version; the newest where none is named.
 
     Returns
     -------
@@ -86,10 +126,8 @@ def evaluate_repeat_on(
     ModelError
         If the registry holds no such model, or nobody can be judged.
     """
-    with Registry(registry, read_only=True) as models:
-        artefact, _ = models.load(REPEAT)
-    model = RepeatModel.from_bytes(artefact)
-    orders = _orders(source, history, progress)
+    model = RepeatModel.from_bytes(load_model(registry, REPEAT, version).artefact)
+    orders = _orders(source, history, progress, Witness(source.name))
     end = min(_last(orders), _day(until)) if until is not None else _last(orders)
     at = _day(start) if start is not None else _origin(model, end)
     return {
@@ -100,9 +138,11 @@ def evaluate_repeat_on(
     }
 
 
-def _orders(source: Source, history: Source | None, progress: Progress | None) -> Orders:
+def _orders(
+    source: Source, history: Source | None, progress: Progress | None, witness: Witness
+) -> Orders:
     earlier: Iterator[EventBatch] = iter(()) if history is None else admitted(history)
-    return collect_orders(chain(earlier, admitted(source, progress)))
+    return collect_orders(witness.watch(chain(earlier, admitted(source, progress))))
 
 
 def _origin(model: RepeatModel, end: int) -> int:
@@ -115,3 +155,8 @@ def _last(orders: Orders) -> int:
 
 def _day(moment: dt.datetime) -> int:
     return (moment - _EPOCH) // dt.timedelta(days=1)
+
+
+def _micros(moment: dt.datetime | None) -> int | None:
+    """Give the start of a moment's day, int64 microseconds."""
+    return None if moment is None else _day(moment) * DAY
