@@ -21,13 +21,14 @@ from recoup.friction.moment import Moment
 from recoup.friction.signals import Detected, SignalDetector
 from recoup.friction.stage_rates import StageRates
 from recoup.interventions import INTERVENTIONS
+from recoup.non_shoppers import NonShoppers, Recognised, Rules
 from recoup.outcomes import Abandonment, Carts, Cost, Followed, OutcomeJoin
 from recoup.parts import gather, under
 from recoup.policies import ExpectedNetValue, Learner
 from recoup.policies.version import Settings as PolicySettings
 from recoup.state import Changes, Incremental
 
-VERSION: Final = 1
+VERSION: Final = 2
 LIVE_GROWTH: Final = 0.25
 FOREIGN_GROWTH: Final = 1.0
 """Events needed for another ranking, as a share of those known: a log of the past can wait."""
@@ -51,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Event time between two reviews of defects and beliefs, in seconds.
     policy
         Margin, exploration, slices, seed.
+    rules
+        By which bots, monitors, staff and test orders are recognised.
     """
 
     executes: bool = True
@@ -60,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     abandonment_s: float = 86_400.0
     review_s: float = 3600.0
     policy: PolicySettings = PolicySettings()
+    rules: Rules = Rules()
 
 
 class Intent(Protocol):
@@ -84,13 +88,19 @@ class Step(msgspec.Struct, frozen=True):
     ----------
     moment
         All that was known as of each event.
+    shoppers
+        The same without the events of bots, monitors, staff and test orders.
     decisions, outcomes
         Frames of ``DECISION_SCHEMA`` and ``OUTCOME_SCHEMA``.
+    recognised
+        Which events are no shopper's, and who has just been found out.
     """
 
     moment: Moment
+    shoppers: Moment
     decisions: pl.DataFrame
     outcomes: pl.DataFrame
+    recognised: Recognised
 
 
 class Engine:
@@ -129,6 +139,7 @@ class Engine:
         self.stage_rates = StageRates(session_gap_s=chosen.session_gap_s)
         self.intent = intent or self.stage_rates
         growth = LIVE_GROWTH if chosen.executes else FOREIGN_GROWTH
+        self.non_shoppers = NonShoppers(chosen.rules)
         self.evidence = Evidence(review_growth=growth)
         self.policy = ExpectedNetValue(
             chosen.policy, executes=chosen.executes, model=self.intent.hash
@@ -143,20 +154,31 @@ class Engine:
     def step(self, batch: EventBatch, /) -> Step:
         """Fold a batch of admitted events."""
         moment = self._know(batch)
-        self.evidence.step(moment)
-        decisions = self.policy.step(moment)
+        recognised = self.non_shoppers.step(batch, moment.rows.session)
+        shoppers = self._shoppers(moment, recognised)
+        self.evidence.step(shoppers)
+        decisions = self.policy.step(shoppers)
         outcomes = self.outcomes.step(Followed(batch, decisions))
         self.learner.step(decisions, outcomes)
-        self.abandonment.step(encode(batch, self.abandonment.columns))
+        self.abandonment.step(encode(shoppers.batch, self.abandonment.columns))
         self._review(batch)
-        return Step(moment, decisions, outcomes)
+        return Step(moment, shoppers, decisions, outcomes, recognised)
 
     def _know(self, batch: EventBatch) -> Moment:
         rows = self.features.step(encode(batch, self.features.columns))
         seen: Detected = self.signals.step(batch, rows.session)
         intent = self.intent.score(batch, rows, seen.stage)
-        self.stage_rates.step(batch, rows, seen.stage)
         return Moment(batch, rows, self.features.names, intent, seen.signals, seen.stage)
+
+    def _shoppers(self, moment: Moment, recognised: Recognised) -> Moment:
+        """Keep non-shoppers out of all that is learned, with their session's earlier events."""
+        shoppers = moment.where(~recognised.mask)
+        self.stage_rates.step(shoppers.batch, shoppers.rows, shoppers.stage)
+        if recognised.visitors:
+            self.evidence.leave_out(recognised.sessions)
+            self.stage_rates.leave_out(recognised.sessions)
+            self.learner.leave_out(recognised.visitors)
+        return shoppers
 
     def _review(self, batch: EventBatch) -> None:
         """Let policy take up defects and beliefs, now and then and between batches only."""
@@ -227,6 +249,7 @@ class Engine:
             self.features,
             self.signals,
             self.stage_rates,
+            self.non_shoppers,
             self.evidence,
             self.policy,
             self.outcomes,

@@ -1,5 +1,7 @@
 """The running comparison of everybody the policy may act on with the permanent holdout."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import polars as pl
 
@@ -40,7 +42,7 @@ class HoldoutComparison:
     """
 
     def __init__(self) -> None:
-        self._visitors: set[str] = set()
+        self._visitors: dict[str, int] = {}
         self._is_holdout: dict[int, bool] = {}
         self._values: dict[int, int] = {}
 
@@ -49,11 +51,20 @@ class HoldoutComparison:
         executed = decisions.filter(pl.col("executed")).select("id", "visitor", "slice")
         for decision, visitor, group in executed.iter_rows():
             if visitor not in self._visitors:
-                self._visitors.add(visitor)
+                self._visitors[visitor] = decision
                 self._is_holdout[decision] = group == HOLDOUT
         for decision, value in outcomes.select("decision", "net_value_micros").iter_rows():
             if decision in self._is_holdout:
                 self._values[decision] = value
+
+    def leave_out(self, visitors: Iterable[str]) -> None:
+        """Take out visitors who turned out to be no shoppers; they do not come in again."""
+        for visitor in visitors:
+            decision = self._visitors.get(visitor)
+            self._visitors[visitor] = -1
+            if decision is not None:
+                self._is_holdout.pop(decision, None)
+                self._values.pop(decision, None)
 
     def lift(self) -> Lift | None:
         """Compare the visitors whose window has matured; None while no interval exists."""

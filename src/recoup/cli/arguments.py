@@ -9,6 +9,7 @@ import typer
 from recoup.errors import ConfigError
 
 if TYPE_CHECKING:
+    from recoup.non_shoppers import Rules
     from recoup.sources.base import Source
 
 Log = Annotated[
@@ -28,6 +29,12 @@ Format = Annotated[
 Mapping = Annotated[
     Path | None,
     typer.Option(help="A mapping file (TOML), such as `recoup inspect` proposes."),
+]
+RulesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules", help="Rules (TOML) for bots, monitors, staff and test orders, who are left out."
+    ),
 ]
 Registry = Annotated[Path, typer.Option(help="Directory of the model registry.")]
 ModelVersion = Annotated[
@@ -49,6 +56,34 @@ def open_log(log: Path, log_format: str | None, mapping: Path | None) -> "Source
 
     refuse_both(log_format, mapping)
     return open_source(log, format=log_format, mapping=mapping)
+
+
+def read_rules(path: Path | None) -> "Rules | None":
+    """Read rules for non-shoppers; files that a rule names stand beside it.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read, or does not keep the format.
+    """
+    from recoup.non_shoppers import parse_rules
+
+    if path is None:
+        return None
+
+    def lines(name: str) -> list[str]:
+        return [line.strip() for line in _text(path.parent / name).splitlines() if line.strip()]
+
+    return parse_rules(_text(path), where=str(path), read_list=lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"Expected a file of rules, got `{path}`: {error}", hint="docs/non_shoppers.md"
+        ) from error
 
 
 def refuse_both(log_format: str | None, mapping: Path | None) -> None:

@@ -11,9 +11,11 @@ from recoup.cli.arguments import (
     Mapping,
     ModelVersion,
     Registry,
+    RulesFile,
     Until,
     open_log,
     parse_moment,
+    read_rules,
 )
 from recoup.cli.metrics import print_metrics, print_repeat
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
@@ -47,6 +49,7 @@ def evaluate_intent_command(  # noqa: PLR0913 - one argument an option
     version: ModelVersion = None,
     format: Format = None,  # noqa: A002
     mapping: Mapping = None,
+    rules: RulesFile = None,
     json: JsonFlag = False,
 ) -> None:
     """Measure purchase intent at every event of sessions that have not bought yet.
@@ -65,6 +68,7 @@ def evaluate_intent_command(  # noqa: PLR0913 - one argument an option
             start=parse_moment(start, "--from"),
             until=parse_moment(until, "--until"),
             history=None if history is None else open_log(history, None, None),
+            rules=read_rules(rules),
             progress=tick,
             version=version,
         )

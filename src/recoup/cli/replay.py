@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recoup.cli.arguments import Format, Log, Mapping, open_log
+from recoup.cli.arguments import Format, Log, Mapping, RulesFile, open_log, read_rules
 from recoup.cli.output import EXIT_CODES, JsonFlag, progress_bar, stdout
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def replay(
             "rate of each funnel stage."
         ),
     ] = None,
+    rules: RulesFile = None,
     json: JsonFlag = False,
 ) -> None:
     """Replay a log through the whole flow: find defects, and decide as if it were live.
@@ -54,9 +55,10 @@ def replay(
             log,
             out,
             title=source.resolve().name,
-            identity=_identity(source, format, mapping, model),
+            identity=_identity(source, format, {"mapping": mapping, "rules": rules}, model),
             intent=model,
             served=served,
+            rules=read_rules(rules),
             progress=tick,
         )
     if json:
@@ -73,14 +75,15 @@ def _serving_model(registry: Path) -> "tuple[IntentModel, Loaded]":
 
 
 def _identity(
-    source: Path, log_format: str | None, mapping: Path | None, model: "IntentModel | None"
+    source: Path, log_format: str | None, files: dict[str, Path | None], model: "IntentModel | None"
 ) -> str:
     """Say in one line what is replayed: another line needs another directory."""
     parts = [str(source.resolve())]
     if log_format is not None:
         parts.append(f"as {log_format}")
-    if mapping is not None:
-        parts.append(f"by mapping {hashlib.sha256(mapping.read_bytes()).hexdigest()[:12]}")
+    for name, file in files.items():
+        if file is not None:
+            parts.append(f"by {name} {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}")
     if model is not None:
         parts.append(f"with model {model.hash[:12]}")
     return " ".join(parts)

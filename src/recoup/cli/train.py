@@ -11,9 +11,11 @@ from recoup.cli.arguments import (
     Log,
     Mapping,
     Registry,
+    RulesFile,
     Until,
     open_log,
     parse_moment,
+    read_rules,
 )
 from recoup.cli.metrics import print_metrics, print_repeat
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
@@ -53,6 +55,7 @@ def train_intent_command(  # noqa: PLR0913 - one argument an option
     most_rows: MostRows = MOST_ROWS,
     format: Format = None,  # noqa: A002
     mapping: Mapping = None,
+    rules: RulesFile = None,
     json: JsonFlag = False,
 ) -> None:
     """Train purchase intent: P(purchase later in this session | journey so far), at every event.
@@ -70,6 +73,7 @@ def train_intent_command(  # noqa: PLR0913 - one argument an option
             start=parse_moment(start, "--from"),
             until=parse_moment(until, "--until"),
             history=None if history is None else open_log(history, None, None),
+            rules=read_rules(rules),
             progress=tick,
             most_rows=most_rows,
         )

@@ -1,6 +1,6 @@
 """What sessions met, how far they came, and what they bought: the evidence that defects rest on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -74,6 +74,7 @@ class Evidence:
         }
         self._loose = 0
         self._compact_at = _COMPACT_ROWS
+        self._left_out: set[int] = set()
         self._fresh: list[_Arrived] = []
         self._waiting = 0
         self._taken = 0
@@ -92,6 +93,19 @@ class Evidence:
             self._fold()
         return taken
 
+    def leave_out(self, sessions: Iterable[int]) -> None:
+        """Take out sessions that turned out to be no shopper's, with all that they told."""
+        self._left_out.update(sessions)
+
+    def _take_out(self) -> None:
+        """Take out what was to be left out."""
+        if self._left_out:
+            self._fold()
+            left = pl.col("session").is_in(list(self._left_out))
+            for runs in self._tables.values():
+                runs.replace(runs.whole().filter(~left))
+            self._left_out.clear()
+
     def _fold(self) -> None:
         """Sum up what came in, many small batches at once: queries cost more than rows."""
         if not self._fresh:
@@ -108,6 +122,7 @@ class Evidence:
     def tables(self) -> dict[str, pl.DataFrame]:
         """Give the tables ``sessions``, ``touches`` and ``orders``, one row per key, in order."""
         self._fold()
+        self._take_out()
         self._forget(self._tables["sessions"].whole())
         tables = {name: runs.whole() for name, runs in self._tables.items()}
         self._loose = 0
@@ -178,6 +193,7 @@ class Evidence:
 
     def changes(self) -> Changes:
         """Give the rows that are new since the last call, as parts to save."""
+        self._take_out()
         self._fold()
         told = (self._taken, self._review_at, self._reviewed, self._loose, self._compact_at)
         runs = {name: runs.changes() for name, runs in self._tables.items()}

@@ -11,6 +11,7 @@ from recoup.errors import ModelError
 from recoup.events import CODE, EventBatch, encode
 from recoup.friction.intent_context import CONTEXT_COLUMNS, Labelled
 from recoup.friction.moment import Rows
+from recoup.non_shoppers import NonShoppers, Rules
 
 _NO_ROWS: Final = (2, 3)
 """Statuses of events that are no rows: repeated, too late."""
@@ -105,6 +106,7 @@ def collect_rows(
     period: Period,
     *,
     history: Iterable[EventBatch] = (),
+    rules: Rules | None = None,
     progress: Callable[[int], object] | None = None,
     most_rows: int = MOST_ROWS,
 ) -> IntentRows:
@@ -115,6 +117,8 @@ def collect_rows(
 
     Parameters
     ----------
+    rules
+        By which bots, monitors, staff and test orders are recognised; their sessions are left out.
     progress
         Called with the number of events of each batch folded.
     most_rows
@@ -127,10 +131,13 @@ def collect_rows(
         If the period holds no row.
     """
     sample = _Sample(most_rows)
+    non_shoppers, strangers = NonShoppers(rules), [np.zeros(0, np.int64)]
     wanted = tuple(dict.fromkeys((*store.columns, *_META, *CONTEXT_COLUMNS)))
     for past, batch in _chain(history, batches):
         arrays: dict[str, NDArray[Any]] = dict(encode(batch, wanted))
         rows = store.step(arrays)
+        seen = non_shoppers.step(batch, rows.session)
+        strangers.append(np.unique(rows.session[seen.mask]))
         kept = period.contains(arrays["ts"]) & ~np.isin(rows.status, _NO_ROWS) & (not past)
         sample.add(_describe(arrays, rows, kept), rows.values)
         if progress is not None:
@@ -140,7 +147,8 @@ def collect_rows(
         raise ModelError(
             "Expected events in the period to score, got none", hint="see --from and --until"
         )
-    return _label(store.names, values, told)
+    labelled = _label(store.names, values, told)
+    return labelled.where(~np.isin(labelled.session, np.concatenate(strangers)))
 
 
 class _Sample:

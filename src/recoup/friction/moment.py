@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from recoup.events import CODE, EVENT_NAMES, EventBatch
+from recoup.events import CODE, EVENT_NAMES, EventBatch, take
 
 LANDED, LISTED, VIEWED, CARTED, CHECKOUT, PURCHASED = range(6)
 STAGES: Final = ("landed", "listing", "item", "cart", "checkout", "purchased")
@@ -58,6 +58,15 @@ class Rows(Protocol):
         ...
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """Some feature rows out of a batch's, with what a moment needs of them."""
+
+    values: NDArray[np.float64]
+    session: NDArray[np.int64]
+    session_start: NDArray[np.int64]
+    status: NDArray[np.int8]
+
+
 class Moment(msgspec.Struct, frozen=True):
     """A batch of events with all that was known as of each of them.
 
@@ -98,6 +107,15 @@ class Moment(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         """Count the events."""
         return len(self.batch)
+
+    def where(self, kept: NDArray[np.bool_]) -> "Moment":
+        """Keep some of the events, in their order; ``kept`` is of shape (n,)."""
+        if kept.all():
+            return self
+        at = np.flatnonzero(kept)
+        rows = Kept(*(getattr(self.rows, name)[at] for name in Kept.__struct_fields__))
+        arrays = (self.intent[at], self.signals[at], self.stage[at])
+        return Moment(take(self.batch, at), rows, self.names, *arrays)
 
 
 def furthest_stage(

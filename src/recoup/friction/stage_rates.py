@@ -1,5 +1,6 @@
 """Purchase intent before any model is trained: how often sessions at a stage go on to buy."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -94,6 +95,11 @@ class StageRates:
         for told in zip(*(column.tolist() for column in columns), strict=True):
             self._learn(*told)
         self._publish(int(ts.max()) // _REFRESH_US * _REFRESH_US)
+
+    def leave_out(self, sessions: Iterable[int]) -> None:
+        """Forget open sessions that turned out to be no shopper's."""
+        for key in sessions:
+            self._state.sessions.pop(key, None)
 
     def snapshot(self) -> bytes:
         """Give the whole state as versioned bytes."""

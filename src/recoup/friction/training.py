@@ -25,6 +25,7 @@ from recoup.models.linear import LinearModel, fit_linear, linear_rows, no_linear
 from recoup.models.nodes import LOGISTIC
 from recoup.models.scoring import link_raw
 from recoup.models.trees import TreeEnsemble
+from recoup.non_shoppers import Rules
 
 __all__ = ["IntentSettings", "evaluate_intent", "fit_intent", "train_intent"]
 
@@ -90,7 +91,7 @@ class IntentSettings(msgspec.Struct, frozen=True):
     gap_s: int = 1_800
 
 
-def train_intent(
+def train_intent(  # noqa: PLR0913 - one argument an option
     batches: Iterable[EventBatch],
     store: Store,
     feature_hash: str,
@@ -98,6 +99,7 @@ def train_intent(
     period: Period | None = None,
     history: Iterable[EventBatch] = (),
     settings: IntentSettings | None = None,
+    rules: Rules | None = None,
     progress: Progress | None = None,
     judged: Judged | None = None,
 ) -> tuple[IntentModel, dict[str, object]]:
@@ -119,6 +121,8 @@ def train_intent(
         An earlier log, folded for features only.
     judged
         Shown the rows of the time splits, with their calibrated probabilities.
+    rules
+        By which bots, monitors, staff and test orders are left out; the built-in ones if None.
 
     Returns
     -------
@@ -133,20 +137,27 @@ def train_intent(
     chosen, period = settings or IntentSettings(), period or Period()
     seen = _before(batches, period.until)
     rows = collect_rows(
-        seen, store, period, history=history, progress=progress, most_rows=chosen.most_rows
+        seen,
+        store,
+        period,
+        history=history,
+        rules=rules,
+        progress=progress,
+        most_rows=chosen.most_rows,
     )
     end = period.until if period.until is not None else int(rows.ts.max()) + 1
     rows = determined(rows, end - chosen.gap_s * MICROS)
     return fit_intent(rows, feature_hash, chosen, judged=judged)
 
 
-def evaluate_intent(
+def evaluate_intent(  # noqa: PLR0913 - one argument an option
     model: IntentModel,
     batches: Iterable[EventBatch],
     store: Store,
     *,
     period: Period | None = None,
     history: Iterable[EventBatch] = (),
+    rules: Rules | None = None,
     progress: Progress | None = None,
     judged: Judged | None = None,
     most_rows: int = MOST_ROWS,
@@ -168,6 +179,7 @@ def evaluate_intent(
         store,
         period or Period(),
         history=history,
+        rules=rules,
         progress=progress,
         most_rows=most_rows,
     )

@@ -6,6 +6,7 @@ of the probability with which its decision was taken. The difference, over what 
 believed to take, is the recovered share; a normal likelihood updates the catalogue's prior.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -25,7 +26,7 @@ MAX_PENDING: Final = 1_000_000
 _CONTROL: Final = len(INTERVENTIONS)
 _ARMS: Final = {each.id: index for index, each in enumerate(INTERVENTIONS)}
 _COUNT, _WEIGHT, _SQUARES, _ORDERS, _LOST, _NET, _BOUGHT = range(7)
-_FORMAT: Final = b"recoup.learner/1"
+_FORMAT: Final = b"recoup.learner/2"
 _LEAST_LOST: Final = 1e-4
 
 
@@ -53,7 +54,7 @@ class Learner:
         self.settings = settings or Settings()
         self._prior = Beliefs.prior(self.settings.order_value)
         self._sums = np.zeros((_CONTROL + 1, len(REASONS), 7), np.int64)
-        self._pending: dict[int, tuple[int, int, int, int]] = {}
+        self._pending: dict[int, tuple[int, int, int, int, str | None]] = {}
 
     def step(self, decisions: pl.DataFrame, outcomes: pl.DataFrame) -> int:
         """Fold decisions and matured outcomes; give the number of outcomes learned from."""
@@ -69,24 +70,32 @@ class Learner:
 
     def _await(self, decisions: pl.DataFrame) -> None:
         picked = decisions.select(
-            "id", "action", "reason", "intent", "slice", "propensity", "options", "propensities"
-        )
-        for key, action, reason, intent, group, chance, options, odds in picked.rows():
+            "id", "visitor", "action", "reason", "intent", "slice", "propensity", "options",
+            "propensities",
+        )  # fmt: skip
+        for key, visitor, action, reason, intent, group, chance, options, odds in picked.rows():
             arm = _ARMS.get(action.removeprefix("act:"), _CONTROL)
             if arm == _CONTROL and group != "holdout":
                 chance = sum(p for o, p in zip(options, odds, strict=True) if _is_control(o))  # noqa: PLW2901
             weight = round(min(1.0 / chance, MAX_WEIGHT) * MICROS)
-            self._pending[key] = (arm, REASONS.index(reason), weight, round(intent * MICROS))
+            told = (arm, REASONS.index(reason), weight, round(intent * MICROS), visitor)
+            self._pending[key] = told
         for key in list(self._pending)[: max(len(self._pending) - MAX_PENDING, 0)]:
             del self._pending[key]
 
-    def _add(self, known: tuple[int, int, int, int], net: int, orders: int) -> None:
-        arm, reason, weight, intent = known
+    def _add(self, known: tuple[int, int, int, int, str | None], net: int, orders: int) -> None:
+        arm, reason, weight, intent, _ = known
         lost = round(intent * float(self._prior.loss[reason]))
         squares = round(weight * weight / MICROS)
         bought = min(orders, 1)
         whole = (1, weight, squares, weight * bought, weight * lost // MICROS, net, orders)
         self._sums[arm, reason] += np.array(whole, np.int64)
+
+    def leave_out(self, visitors: Collection[str]) -> None:
+        """Forget decisions that await their outcome, of visitors who are no shoppers."""
+        if visitors:
+            kept = ((key, told) for key, told in self._pending.items() if told[-1] not in visitors)
+            self._pending = dict(kept)
 
     def merge(self, other: "Learner") -> None:
         """Add what another shard's learner has summed."""
@@ -124,8 +133,8 @@ class Learner:
         """
         body = state.removeprefix(_FORMAT)
         if len(body) == len(state):
-            raise SnapshotError("Expected the state of a learner of version 1, got other bytes")
-        kind = tuple[bytes, list[tuple[int, tuple[int, int, int, int]]]]
+            raise SnapshotError("Expected the state of a learner of version 2, got other bytes")
+        kind = tuple[bytes, list[tuple[int, tuple[int, int, int, int, str | None]]]]
         sums, pending = msgspec.msgpack.decode(body, type=kind)
         self._sums = np.frombuffer(sums, np.int64).reshape(self._sums.shape).copy()
         self._pending = dict(pending)

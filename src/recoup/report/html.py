@@ -98,6 +98,15 @@ def render_html(summary: Summary) -> str:
             (reason, words.DEAD_LETTERS.get(reason, reason.replace("_", " ")), words.count(n))
             for reason, n in summary.dead_letters.items()
         ],
+        strangers=[
+            (
+                words.NON_SHOPPERS[kind],
+                words.count(n.visitors),
+                words.count(n.sessions),
+                words.count(n.events),
+            )
+            for kind, n in summary.non_shoppers.items()
+        ],
         warnings=_other_warnings(summary),
         saved=story.saved_words(summary) if summary.saved else None,
         horizon=words.span(summary.abandonment_horizon_s) if summary.abandonment_horizon_s else "",

@@ -1,6 +1,6 @@
 """Who came, how far they got and what they bought: one compact row per session."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -97,6 +97,15 @@ class SessionTally:
         self._waiting += batch.events.height
         if self._waiting >= PENDING_LIMIT:
             self._fold()
+
+    def leave_out(self, sessions: Iterable[int]) -> None:
+        """Take out sessions that turned out to be no shopper's."""
+        left = list(sessions)
+        if not left:
+            return
+        self._fold()
+        for runs in self._state():
+            runs.replace(runs.whole().filter(~pl.col("session").is_in(left)))
 
     def result(self, *, segment_limit: int = SEGMENT_LIMIT) -> Journeys:
         """Give what the events so far say; more may follow."""

@@ -10,6 +10,7 @@ from recoup.causal import Lift
 from recoup.decisions import Defect, Finding
 from recoup.friction.watch import InputDrift
 from recoup.models.card import SliceMetrics
+from recoup.non_shoppers import Counted
 
 STAGES: Final = ("sessions", "listing", "item", "cart", "checkout", "purchase")
 """Funnel steps by stage code: landed, listing or search, item, cart, checkout, bought."""
@@ -250,6 +251,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         Sessions' carts; those with neither purchase nor return in time, by last step reached.
     abandonment_horizon_s
         How long a return was waited for, in seconds.
+    non_shoppers
+        Bots, monitors, staff and test orders by kind: they are in ``events``, and in nothing else.
     saved
         Net value against the permanent holdout; None unless decisions were executed.
     models
@@ -278,6 +281,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     carts: int = 0
     abandoned_carts: dict[str, int] = {}
     abandonment_horizon_s: int | None = None
+    non_shoppers: dict[str, Counted] = {}
     seconds: float = 0.0
     events_per_second: float = 0.0
     peak_rss_mb: float = 0.0
@@ -309,6 +313,7 @@ def summarise(  # noqa: PLR0913
     carts: int = 0,
     abandoned_carts: Mapping[str, int] | None = None,
     abandonment_horizon_s: int | None = None,
+    non_shoppers: Mapping[str, Counted] | None = None,
     saved: Lift | None = None,
     models: Sequence[ModelHealth] = (),
     seconds: float = 0.0,
@@ -335,6 +340,7 @@ def summarise(  # noqa: PLR0913
         carts=carts,
         abandoned_carts=dict(abandoned_carts or {}),
         abandonment_horizon_s=abandonment_horizon_s,
+        non_shoppers=dict(non_shoppers or {}),
         seconds=seconds,
         events_per_second=events / seconds if seconds > 0 else 0.0,
         peak_rss_mb=peak_rss_mb,

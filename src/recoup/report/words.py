@@ -370,3 +370,16 @@ def span(seconds: float) -> str:
     if seconds < 2 * 86400:
         return f"{seconds / 3600:.3g} h"
     return f"{seconds / 86400:.0f} days"
+
+
+NON_SHOPPERS: Final = {
+    "bot": "calls itself a bot, or is declared one",
+    "monitor": "calls itself a monitor, or is declared one",
+    "staff": "declared staff",
+    "test_order": "a test order or coupon",
+    "too_fast": "more events in a minute than anyone makes",
+    "regular_gaps": "the same pause again and again, to the moment",
+    "pages_only": "hundreds of pages and nothing else",
+    "round_the_clock": "active around the clock",
+}
+"""Why somebody counts as no shopper."""

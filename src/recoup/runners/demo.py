@@ -195,6 +195,7 @@ def _live(
         processed = runner.process(arrival)
         decisions = processed.frames.get("decisions")
         compared.step(*_consequences(processed))
+        compared.leave_out(host.recognised.visitors)
         newest = [*newest, *_made(decisions)][-NEWEST:]
         if tick % SHOWN_EVERY == 0:
             rate = runner.totals.events / max(time.perf_counter() - begun, 1e-9)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from recoup.decisions import DECISION_SCHEMA, Defect, Finding
@@ -16,6 +17,7 @@ from recoup.errors import ConfigError, SnapshotError
 from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
 from recoup.friction.watch import InputWatch
 from recoup.intake import Intake
+from recoup.non_shoppers import Recognised, Rules
 from recoup.parts import gather, under
 from recoup.report import (
     DecisionTally,
@@ -53,6 +55,7 @@ def replay_source(
     identity: str,
     intent: Intent | None = None,
     served: Loaded | None = None,
+    rules: Rules | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Replay a log of the past, and write what was found.
@@ -72,6 +75,8 @@ def replay_source(
         A trained model; without one, intent is the rate of each funnel stage.
     served
         What the registry keeps of that model: its inputs and its calibration are then watched.
+    rules
+        By which bots, monitors, staff and test orders are recognised; the built-in ones if None.
     progress
         Told the number of events processed so far.
 
@@ -86,7 +91,7 @@ def replay_source(
     out.mkdir(parents=True, exist_ok=True)
     with SqliteJournal(out / JOURNAL) as journal:
         _claim(journal, identity, out)
-        engine = Engine(Settings(executes=False), intent=intent)
+        engine = Engine(Settings(executes=False, rules=rules or Rules()), intent=intent)
         watch = None if served is None else InputWatch(served.kept.reference, engine.features.names)
         host = ReplayHost(engine, out / ROW_FILES, watch=watch)
         runner = LocalRunner(
@@ -118,6 +123,7 @@ def replay_source(
             warnings=_warnings(totals.dead_letters, findings),
             carts=carts.opened,
             abandoned_carts=carts.abandoned,
+            non_shoppers=engine.non_shoppers.counts,
             abandonment_horizon_s=round(engine.settings.abandonment_s),
             models=_models(served, watch, journeys),
             seconds=time.perf_counter() - begun,
@@ -139,6 +145,11 @@ class ReplayHost:
         Directory for the served feature rows, one file per batch; None writes none.
     watch
         Counts what a trained model reads; None watches nothing.
+
+    Attributes
+    ----------
+    recognised
+        Who of the newest batch is no shopper.
     """
 
     def __init__(
@@ -149,6 +160,7 @@ class ReplayHost:
         self.features = features
         self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
         self.decisions = DecisionTally()
+        self.recognised = Recognised(np.zeros(0, np.bool_))
         self._batches = 0
         if features is not None:
             _reopen(features)
@@ -156,11 +168,13 @@ class ReplayHost:
     def step(self, batch: EventBatch, /) -> Mapping[str, pl.DataFrame]:
         """Fold a batch; its feature rows are on disk before the journal has it: none is missing."""
         step = self.engine.step(batch)
+        self.recognised = step.recognised
         self.decisions.step(step.decisions)
-        moment = step.moment
+        seen = step.shoppers
         if self.watch is not None:
-            self.watch.step(moment.rows.values)
-        self.sessions.step(Steps(batch.events, moment.rows.session, moment.stage, moment.intent))
+            self.watch.step(seen.rows.values)
+        self.sessions.step(Steps(seen.batch.events, seen.rows.session, seen.stage, seen.intent))
+        self.sessions.leave_out(step.recognised.sessions)
         if self.features is not None:
             feature_frame(step).write_parquet(self.features / f"{self._batches:08}.parquet")
         self._batches += 1
@@ -183,6 +197,8 @@ class ReplayHost:
             self.decisions.name: self.decisions.snapshot(),
             "replay": msgspec.msgpack.encode(self._batches),
         }
+        if self.watch is not None:
+            own[self.watch.name] = self.watch.snapshot()
         engine, beside = self.engine.changes(), gather(own)
         return Changes(engine.saved | beside.saved, engine.dropped + beside.dropped)
 

@@ -23,6 +23,7 @@ from recoup.models.card import (
     slices_of,
     worst_of,
 )
+from recoup.non_shoppers import Rules
 from recoup.runners.backfill import admitted
 from recoup.runners.lifecycle import NAMED, Loaded, Witness, keep_model, load_model
 from recoup.sources import Source
@@ -50,6 +51,7 @@ def train_intent_on(
     start: dt.datetime | None = None,
     until: dt.datetime | None = None,
     history: Source | None = None,
+    rules: Rules | None = None,
     progress: Progress | None = None,
     most_rows: int = MOST_ROWS,
 ) -> dict[str, object]:
@@ -63,6 +65,8 @@ def train_intent_on(
         Directory of the model registry; made if it is absent.
     start, until
         Rows at or after ``start`` and before ``until``.
+    rules
+        By which bots, monitors, staff and test orders are left out; the built-in ones if None.
     progress
         Told the number of events read so far.
     most_rows
@@ -83,6 +87,7 @@ def train_intent_on(
         period=_period(start, until),
         history=() if history is None else witness.watch(admitted(history)),
         settings=settings,
+        rules=rules,
         progress=progress,
         judged=judged,
     )
@@ -110,6 +115,7 @@ def evaluate_intent_on(
     start: dt.datetime | None = None,
     until: dt.datetime | None = None,
     history: Source | None = None,
+    rules: Rules | None = None,
     progress: Progress | None = None,
     version: int | None = None,
 ) -> dict[str, object]:
@@ -133,6 +139,7 @@ def evaluate_intent_on(
         FeatureStore(standard_features()),
         period=_period(start, until),
         history=() if history is None else witness.watch(admitted(history)),
+        rules=rules,
         progress=progress,
         judged=judged,
     )
