@@ -9,7 +9,8 @@ import pytest
 
 from recoup.decisions import DECISION_SCHEMA
 from recoup.errors import ConfigError
-from recoup.events import EventBatch, check_batch, concat_batches
+from recoup.events import EventBatch, check_batch, concat_batches, hash_column
+from recoup.friction.signals import SIGNAL_INDEX, SignalDetector
 from recoup.simulator import (
     KINDS,
     SCENARIOS,
@@ -36,8 +37,16 @@ ENTITY = {
     "K5": {"payment_method": "card"},
     "K8": {"os": "iOS"},
     "K11": {"region": "DE-BE"},
+    "L3": {"category": "lighting"},
+    "D7": {"device": "mobile"},
+    "C1": {"country": "DE"},
+    "C3": {"category": "lighting"},
+    "C4": {"channel": "direct"},
+    "K2": {"os": "Android"},
+    "K3": {"country": "DE"},
+    "K4": {"country": "FR"},
 }
-SIZE = {"S6": 5000.0, "D2": 6.0, "D8": 8000.0, "C2": 0.3, "K11": 4.0}
+SIZE = {"S6": 5000.0, "D2": 6.0, "D8": 8000.0, "C2": 0.3, "K11": 4.0, "C1": 0.1}
 
 
 def whole(visitors: int, days: float, seed: int, scenario: Scenario) -> EventBatch:
@@ -207,7 +216,25 @@ SHOWS = {
     "K5": ("payment_error", pl.col("error_code") == "card_declined"),
     "K8": ("ui_error", pl.col("option") == "checkout"),
     "K11": ("promise_change", pl.col("promise_days") >= 6),
+    "L3": ("ui_error", pl.col("option") == "image"),
+    "D7": ("click_frustration", pl.col("option") == "dead"),
+    "C1": ("price_change", pl.col("price") > 0),
+    "C3": ("stock_status", ~pl.col("in_stock")),
+    "C4": ("coupon_attempt", pl.col("error_code") == "coupon_invalid"),
+    "K2": ("auth_error", pl.col("attempt") == 2),
+    "K3": ("form_error", pl.col("element") == "postcode"),
+    "K4": ("shipping_quote", pl.col("results") == 0),
 }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detector_sees_the_signal_of_a_defect(kind: str) -> None:
+    counts = []
+    for scenario in (one_defect(kind, share=1.0), Scenario("none", warmth=1.0)):
+        batch = whole(3_000, 1.0, 5, scenario)
+        found = SignalDetector().step(batch, hash_column(batch.events["session"]))
+        counts.append(int(found.signals[:, SIGNAL_INDEX[kind]].sum()))
+    assert counts[0] > 1.6 * counts[1] + 10
 
 
 @pytest.mark.parametrize("kind", KINDS)

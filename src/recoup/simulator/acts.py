@@ -20,7 +20,7 @@ LEDGER: Final = ("acts", "in_time", "brought_back", "driven_away")
 @njit(cache=True, nogil=True)
 def act_on(
     states: NDArray[np.int64],
-    gap_s: NDArray[np.float64],
+    gaps: NDArray[np.float64],
     remedies: Remedies,
     which: NDArray[np.int64],
     when: NDArray[np.int64],
@@ -29,13 +29,13 @@ def act_on(
     """Show each visitor of ``states`` an intervention; -1 in ``which`` leaves one alone."""
     for row in range(states.shape[0]):
         if which[row] >= 0:
-            act(states[row], gap_s, remedies, which[row], when[row], ledger)
+            act(states[row], gaps, remedies, which[row], when[row], ledger)
 
 
 @njit(cache=True, nogil=True)
 def act(
     own: NDArray[np.int64],
-    gap_s: NDArray[np.float64],
+    gaps: NDArray[np.float64],
     remedies: Remedies,
     which: int,
     when: int,
@@ -55,16 +55,24 @@ def act(
     own[at.OFFER] |= 1 << which
     own[at.OFFER_PPM] += remedies.offer_ppm[which]
     if own[at.STATE] == at.LEAVE:
-        _bring_back(own, gap_s, remedies, which, when, ledger)
-    elif uniform(own[at.KEY], ANNOY + which) < remedies.annoys[which]:
+        _bring_back(own, gaps, remedies, which, when, ledger)
+    elif uniform(own[at.KEY], ANNOY + which) < _annoyance(own, remedies, which):
         ledger[which, ANNOYED] += 1
         leave(own, at.LEAVE)
 
 
 @njit(cache=True, nogil=True)
+def _annoyance(own: NDArray[np.int64], remedies: Remedies, which: int) -> float:
+    """Give P(one who would have gone on leaves); who takes offers badly is annoyed more easily."""
+    browses = own[at.LOADED] == 0
+    chance = remedies.annoys_browsing[which] if browses else remedies.annoys[which]
+    return float(chance) * math.exp(-remedies.spread[which] * own[at.TRAIT] * at.MOOD_UNIT)
+
+
+@njit(cache=True, nogil=True)
 def _bring_back(
     own: NDArray[np.int64],
-    gap_s: NDArray[np.float64],
+    gaps: NDArray[np.float64],
     remedies: Remedies,
     which: int,
     when: int,
@@ -75,11 +83,14 @@ def _bring_back(
         return
     delay_s = max(0.0, (when - own[at.CAUSE_TS]) / 1e6)
     fading = math.exp(-delay_s / remedies.fade_s[which])
-    share = remedies.recovered[which, cause] * fading
+    spread = remedies.spread[which]
+    tilt = spread * (own[at.TRAIT] * at.MOOD_UNIT - spread / 2.0)
+    tilt += remedies.warm[which] * own[at.MOOD] * at.MOOD_UNIT
+    share = remedies.recovered[which, cause] * fading * math.exp(tilt)
     if uniform(own[at.KEY], RESCUE + which) >= share:
         return
     ledger[which, RECOVERED] += 1
     if cause != at.WHIM:
         own[at.SPARED] |= 1 << cause
     own[at.NEXT_TS] = when
-    go(own, gap_s, own[at.WOULD])
+    go(own, gaps, own[at.WOULD])

@@ -22,8 +22,9 @@ from recoup.simulator.moves import (
     size_of,
     skewed,
 )
+from recoup.simulator.people import pick
 from recoup.simulator.randomness import uniform
-from recoup.simulator.world import Rules, pick
+from recoup.simulator.world import Rules
 
 Row = NDArray[np.int64]
 _PAGE_VIEW = CODE["page_view"]
@@ -39,8 +40,8 @@ def arrive(own: Row, person: Row, world: Rules) -> None:
     """Begin a visit: where it lands, and with which build. Emits nothing."""
     key = own[at.KEY]
     where = uniform(key, CHOICE)
-    own[at.LANDING] = 1 if where < rates.HOME_SHARE else 2
-    if where >= rates.CATEGORY_LANDING_SHARE:
+    own[at.LANDING] = 1 if where < world.shares[rates.LAND_HOME] else 2
+    if where >= world.shares[rates.LAND_HOME] + world.shares[rates.LAND_CATEGORY]:
         own[at.LANDING] = 3
     build = 0
     for index in range(world.build_since.shape[0]):
@@ -49,6 +50,7 @@ def arrive(own: Row, person: Row, world: Rules) -> None:
     if build > 0 and uniform(key, SECOND) < catalogue.LAGGARDS:
         build -= 1
     own[at.BUILD] = build + 1
+    own[at.BOUGHT] = 0
     own[at.SPARED] = 0
     own[at.QUERY] = 0
     own[at.METHOD] = person[at.PREFERRED]
@@ -79,16 +81,17 @@ def land(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
         to = at.VIEW
     else:
         where = uniform(own[at.KEY], SECOND)
-        to = at.SEARCH if where < rates.LAND_TO_SEARCH else at.OPEN_CATEGORY
-        to = at.SELECT if where >= rates.LAND_TO_CATEGORY else to
-    if own[at.LOADED] > 0 and uniform(own[at.KEY], THIRD) < rates.RESUME_CART:
+        to = at.SEARCH if where < world.shares[rates.HOME_SEARCH] else at.OPEN_CATEGORY
+        known = world.shares[rates.HOME_SEARCH] + world.shares[rates.HOME_CATEGORY]
+        to = at.SELECT if where >= known else to
+    if own[at.LOADED] > 0 and uniform(own[at.KEY], THIRD) < world.shares[rates.RESUME_CART]:
         to = at.CART
     _page_loads(own, person, world, row)
     when = own[at.NEXT_TS]
-    if uniform(own[at.KEY], CHOICE) < chance(rates.BOUNCE, warmth):
+    if uniform(own[at.KEY], CHOICE) < chance(world.lines[rates.BOUNCE], warmth):
         leave(own, at.LIST)
     else:
-        go(own, world.gap_s, to)
+        go(own, world.gaps, to)
     _slow_page(own, world, when)
 
 
@@ -140,7 +143,7 @@ def _nothing_found(own: Row, world: Rules, found: int, when: int) -> None:
         return
     harm(own, world.troubles, world.natural, found, at.S1, when)
     if own[at.STATE] == at.SELECT:
-        again = uniform(own[at.KEY], THIRD) < rates.REFORMULATE
+        again = uniform(own[at.KEY], THIRD) < world.shares[rates.REFORMULATE]
         own[at.STATE] = at.SEARCH if again else at.OPEN_CATEGORY
 
 
@@ -156,7 +159,7 @@ def open_category(own: Row, person: Row, world: Rules, row: Row) -> None:
     own[at.PAGE] = catalogue.CATEGORY_PAGE + own[at.CATEGORY]
     _page_loads(own, person, world, row)
     when = own[at.NEXT_TS]
-    go(own, world.gap_s, at.LIST)
+    go(own, world.gaps, at.LIST)
     _slow_page(own, world, when)
 
 
@@ -177,14 +180,14 @@ def list_items(own: Row, warmth: float, world: Rules, row: Row) -> None:
 def _from_list(own: Row, warmth: float, world: Rules) -> None:
     """Leave, select, search, or turn the page."""
     key = own[at.KEY]
-    if uniform(key, CHOICE) < chance(rates.LIST_LEAVE, warmth):
+    if uniform(key, CHOICE) < chance(world.lines[rates.LIST_LEAVE], warmth):
         leave(own, at.SELECT)
-    elif uniform(key, FOURTH) < chance(rates.LIST_SELECT, warmth):
-        go(own, world.gap_s, at.SELECT)
-    elif uniform(key, THIRD) < rates.LIST_SEARCH:
-        go(own, world.gap_s, at.SEARCH)
+    elif uniform(key, FOURTH) < chance(world.lines[rates.LIST_SELECT], warmth):
+        go(own, world.gaps, at.SELECT)
+    elif uniform(key, THIRD) < world.shares[rates.LIST_SEARCH]:
+        go(own, world.gaps, at.SEARCH)
     else:
-        go(own, world.gap_s, at.LIST)
+        go(own, world.gaps, at.LIST)
 
 
 @njit(cache=True, nogil=True)
@@ -199,7 +202,7 @@ def select(own: Row, world: Rules, row: Row) -> None:
     row[at.E_POSITION] = position
     row[at.E_LIST] = catalogue.CATEGORY_LIST if own[at.QUERY] == 0 else catalogue.SEARCH_LIST
     own[at.ITEM] = shown_item(own[at.CATEGORY], own[at.OFFSET], position)
-    go(own, world.gap_s, at.VIEW)
+    go(own, world.gaps, at.VIEW)
 
 
 @njit(cache=True, nogil=True)
@@ -209,27 +212,43 @@ def shown_item(category: int, offset: int, position: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def view_item(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
+def view_item(own: Row, person: Row, world: Rules, row: Row) -> None:
     """Show an item: its price, whether it is there, and when it would arrive."""
     key = own[at.KEY]
     row[at.E_EVENT] = _VIEWED
     own[at.CATEGORY] = world.goods.items[own[at.ITEM], catalogue.ITEM_CATEGORY]
     own[at.PAGE] = catalogue.ITEM_PAGE + own[at.ITEM]
-    missing = met(own, person, world.troubles, world.natural[at.RATE, at.D1], at.D1)
     late = met(own, person, world.troubles, world.natural[at.RATE, at.D2], at.D2)
-    row[at.E_IN_STOCK] = int(missing == at.UNMET)
+    row[at.E_IN_STOCK] = int(missing_here(own, person, world) == at.UNMET)
     row[at.E_PROMISE] = promise(own, person, world, late)
     row[at.E_LATENCY] = int(skewed(key, LATENCY, rates.LATENCY_MS, rates.LATENCY_SIGMA))
+
+
+@njit(cache=True, nogil=True)
+def missing_here(own: Row, person: Row, world: Rules) -> int:
+    """Give the defect by which the visit's item is out of stock; its own cycle is bad luck."""
+    cycle = world.stock[own[at.ITEM]]
+    if cycle[1] > 0 and (own[at.NEXT_TS] + cycle[2]) % cycle[0] < cycle[1]:
+        return int(at.NATURAL)
+    return int(met(own, person, world.troubles, world.natural[at.RATE, at.D1], at.D1))
+
+
+@njit(cache=True, nogil=True)
+def from_item(own: Row, person: Row, warmth: float, world: Rules) -> None:
+    """Leave the item, put it in the cart, or look on."""
+    key = own[at.KEY]
+    missing = missing_here(own, person, world)
+    late = met(own, person, world.troubles, world.natural[at.RATE, at.D2], at.D2)
     when = own[at.NEXT_TS]
-    if uniform(key, CHOICE) < chance(rates.VIEW_LEAVE, warmth):
+    if uniform(key, CHOICE) < chance(world.lines[rates.VIEW_LEAVE], warmth):
         leave(own, at.ADD if missing == at.UNMET else at.VIEW)
-    elif uniform(key, SECOND) < chance(rates.VIEW_ADD, warmth):
-        go(own, world.gap_s, at.ADD)
-    elif uniform(key, THIRD) < rates.VIEW_RELATED:
+    elif uniform(key, SECOND) < chance(world.lines[rates.VIEW_ADD], warmth):
+        go(own, world.gaps, at.ADD)
+    elif uniform(key, THIRD) < world.shares[rates.VIEW_RELATED]:
         _to_related(own)
-        go(own, world.gap_s, at.VIEW)
+        go(own, world.gaps, at.VIEW)
     else:
-        go(own, world.gap_s, at.LIST)
+        go(own, world.gaps, at.LIST)
     if missing != at.UNMET and own[at.STATE] == at.ADD:
         _cannot_have(own, world, missing, when)
     harm(own, world.troubles, world.natural, late, at.D2, when)

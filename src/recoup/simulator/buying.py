@@ -26,6 +26,7 @@ from recoup.simulator.moves import (
     take_from_cart,
 )
 from recoup.simulator.randomness import uniform
+from recoup.simulator.symptoms import LATER_US
 from recoup.simulator.world import Rules
 
 Row = NDArray[np.int64]
@@ -35,7 +36,6 @@ _REMOVED = CODE["remove_from_cart"]
 _CART_VIEWED = CODE["view_cart"]
 _BEGUN = CODE["begin_checkout"]
 _UI_ERROR = CODE["ui_error"]
-_PROMISE_CHANGED = CODE["promise_change"]
 _SHIPPING = CODE["add_shipping_info"]
 _PAYMENT = CODE["add_payment_info"]
 _DECLINED = CODE["payment_error"]
@@ -58,10 +58,10 @@ def add(own: Row, person: Row, world: Rules, row: Row) -> None:
     row[at.E_VALUE] = count * world.goods.items[own[at.ITEM], catalogue.ITEM_PRICE]
     put_in_cart(own, own[at.ITEM], count)
     own[at.ATTEMPT] = 0
-    if uniform(own[at.KEY], CHOICE) < rates.ADD_TO_CART_PAGE:
-        go(own, world.gap_s, at.CART)
+    if uniform(own[at.KEY], CHOICE) < world.shares[rates.ADD_TO_CART_PAGE]:
+        go(own, world.gaps, at.CART)
     elif uniform(own[at.KEY], THIRD) < 0.5:  # noqa: PLR2004
-        go(own, world.gap_s, at.LIST)
+        go(own, world.gaps, at.LIST)
     else:
         leave(own, at.CART)
 
@@ -75,7 +75,7 @@ def _add_fails(own: Row, world: Rules, row: Row, found: int) -> None:
     own[at.ATTEMPT] += 1
     row[at.E_ATTEMPT] = own[at.ATTEMPT]
     when = own[at.NEXT_TS]
-    go(own, world.gap_s, at.ADD)
+    go(own, world.gaps, at.ADD)
     if own[at.ATTEMPT] >= rates.MOST_ATTEMPTS:
         own[at.ATTEMPT] = 0
         own[at.STATE] = at.LIST
@@ -83,19 +83,24 @@ def _add_fails(own: Row, world: Rules, row: Row, found: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def show_cart(own: Row, warmth: float, world: Rules, row: Row) -> None:
+def show_cart(own: Row, world: Rules, row: Row) -> None:
     """Show the cart; from here on the journey is about its lines."""
     row[at.E_EVENT] = _CART_VIEWED
     row[at.E_VALUE] = cart_value(own, world.goods.items)
     own[at.PAGE] = catalogue.CART_PAGE
-    if uniform(own[at.KEY], CHOICE) < chance(rates.CART_LEAVE, warmth):
+
+
+@njit(cache=True, nogil=True)
+def from_cart(own: Row, warmth: float, world: Rules) -> None:
+    """Leave the cart, begin the checkout, take something out, or shop on."""
+    if uniform(own[at.KEY], CHOICE) < chance(world.lines[rates.CART_LEAVE], warmth):
         leave(own, onward(at.CART))
-    elif uniform(own[at.KEY], SECOND) < chance(rates.CART_BEGIN, warmth):
-        go(own, world.gap_s, at.BEGIN)
-    elif uniform(own[at.KEY], THIRD) < rates.REMOVE_SHARE:
-        go(own, world.gap_s, at.REMOVE)
+    elif uniform(own[at.KEY], SECOND) < chance(world.lines[rates.CART_BEGIN], warmth):
+        go(own, world.gaps, at.BEGIN)
+    elif uniform(own[at.KEY], THIRD) < world.shares[rates.REMOVE]:
+        go(own, world.gaps, at.REMOVE)
     else:
-        go(own, world.gap_s, at.LIST)
+        go(own, world.gaps, at.LIST)
 
 
 @njit(cache=True, nogil=True)
@@ -106,11 +111,11 @@ def remove(own: Row, world: Rules, row: Row) -> None:
     row[at.E_QUANTITY] = own[at.CART_COUNT]
     row[at.E_VALUE] = own[at.CART_COUNT] * world.goods.items[own[at.ITEM], catalogue.ITEM_PRICE]
     take_from_cart(own)
-    go(own, world.gap_s, at.CART if own[at.LOADED] else at.LIST)
+    go(own, world.gaps, at.CART if own[at.LOADED] else at.LIST)
 
 
 @njit(cache=True, nogil=True)
-def begin(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
+def begin(own: Row, person: Row, world: Rules, row: Row) -> None:
     """Begin the checkout; an error or a worse promise may follow."""
     row[at.E_EVENT] = _BEGUN
     row[at.E_STEP] = 1
@@ -118,66 +123,19 @@ def begin(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     own[at.PAGE] = catalogue.CHECKOUT_PAGE
     own[at.ITEM] = own[at.CART_ITEM + own[at.LOADED] - 1]
     row[at.E_PROMISE] = promise(own, person, world, at.UNMET)
-    own[at.FOUND] = met(own, person, world.troubles, world.natural[at.RATE, at.K8], at.K8)
-    if own[at.FOUND] != at.UNMET:
-        _follow(own, at.BROKEN)
-        return
-    _from_begin(own, person, warmth, world)
-
-
-@njit(cache=True, nogil=True)
-def _from_begin(own: Row, person: Row, warmth: float, world: Rules) -> None:
-    worse = met(own, person, world.troubles, world.natural[at.RATE, at.K11], at.K11)
-    if worse != at.UNMET:
-        own[at.FOUND] = worse
-        _follow(own, at.WORSE)
-        return
-    to_shipping(own, warmth, world)
 
 
 @njit(cache=True, nogil=True)
 def to_shipping(own: Row, warmth: float, world: Rules) -> None:
     """Go on to the shipping step, or leave."""
-    if uniform(own[at.KEY], CHOICE) < chance(rates.BEGIN_LEAVE, warmth):
+    if uniform(own[at.KEY], CHOICE) < chance(world.lines[rates.BEGIN_LEAVE], warmth):
         leave(own, onward(at.BEGIN))
     else:
-        go(own, world.gap_s, at.SHIP)
+        go(own, world.gaps, at.SHIP)
 
 
 @njit(cache=True, nogil=True)
-def _follow(own: Row, symptom: int) -> None:
-    """Let a symptom's own event come a moment later, within the same step of the journey."""
-    own[at.STATE] = symptom
-    own[at.NEXT_TS] += 1_500_000
-
-
-@njit(cache=True, nogil=True)
-def broken(own: Row, warmth: float, world: Rules, row: Row) -> None:
-    """Show an error of the checkout."""
-    row[at.E_EVENT] = _UI_ERROR
-    row[at.E_OPTION] = catalogue.CHECKOUT_OPTION
-    row[at.E_ERROR] = catalogue.CHECKOUT_FAILED
-    row[at.E_STEP] = 1
-    when, found = own[at.NEXT_TS], own[at.FOUND]
-    to_shipping(own, warmth, world)
-    harm(own, world.troubles, world.natural, found, at.K8, when)
-
-
-@njit(cache=True, nogil=True)
-def worse(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
-    """Show a promise worse than the one on the item's page."""
-    row[at.E_EVENT] = _PROMISE_CHANGED
-    found = own[at.FOUND]
-    row[at.E_PROMISE] = promise(own, person, world, at.UNMET) + int(
-        size_of(found, at.K11, world.troubles, world.natural)
-    )
-    when = own[at.NEXT_TS]
-    to_shipping(own, warmth, world)
-    harm(own, world.troubles, world.natural, found, at.K11, when)
-
-
-@njit(cache=True, nogil=True)
-def ship(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
+def ship(own: Row, person: Row, world: Rules, row: Row) -> None:
     """Show what the delivery costs."""
     row[at.E_EVENT] = _SHIPPING
     row[at.E_STEP] = 2
@@ -189,11 +147,17 @@ def ship(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     if fees != at.UNMET and not own[at.OFFER] >> _WAIVER & 1:
         row[at.E_SHIPPING] += int(value * size_of(fees, at.C2, world.troubles, world.natural))
     row[at.E_SHIPPING_METHOD] = 1
+
+
+@njit(cache=True, nogil=True)
+def from_shipping(own: Row, person: Row, warmth: float, world: Rules) -> None:
+    """Go on to the payment, or leave, perhaps for the fees."""
+    fees = met(own, person, world.troubles, world.natural[at.RATE, at.C2], at.C2)
     when = own[at.NEXT_TS]
-    if uniform(own[at.KEY], CHOICE) < chance(rates.SHIP_LEAVE, warmth):
+    if uniform(own[at.KEY], CHOICE) < chance(world.lines[rates.SHIP_LEAVE], warmth):
         leave(own, onward(at.SHIP))
     else:
-        go(own, world.gap_s, at.PAY)
+        go(own, world.gaps, at.PAY)
     own[at.ATTEMPT] = 0
     harm(own, world.troubles, world.natural, fees, at.C2, when)
 
@@ -216,11 +180,12 @@ def pay(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     row[at.E_ATTEMPT] = own[at.ATTEMPT]
     own[at.FOUND] = met(own, person, world.troubles, world.natural[at.RATE, at.K5], at.K5)
     if own[at.FOUND] != at.UNMET:
-        _follow(own, at.DECLINED)
-    elif uniform(own[at.KEY], CHOICE) < chance(rates.PAY_LEAVE, warmth):
+        own[at.STATE] = at.DECLINED
+        own[at.NEXT_TS] += LATER_US
+    elif uniform(own[at.KEY], CHOICE) < chance(world.lines[rates.PAY_LEAVE], warmth):
         leave(own, onward(at.PAY))
     else:
-        go(own, world.gap_s, at.BUY)
+        go(own, world.gaps, at.BUY)
 
 
 @njit(cache=True, nogil=True)
@@ -231,7 +196,7 @@ def declined(own: Row, world: Rules, row: Row) -> None:
     row[at.E_ERROR] = catalogue.PAYMENT_FAILED
     row[at.E_ATTEMPT] = own[at.ATTEMPT]
     when, found = own[at.NEXT_TS], own[at.FOUND]
-    go(own, world.gap_s, at.PAY)
+    go(own, world.gaps, at.PAY)
     if own[at.ATTEMPT] >= rates.MOST_ATTEMPTS:
         give_up(own, at.K5, when)
     harm(own, world.troubles, world.natural, found, at.K5, when)
@@ -252,5 +217,6 @@ def buy(own: Row, world: Rules, row: Row) -> None:
     row[at.E_VALUE] = value
     row[at.E_SHIPPING] = _shipping_fee(own, value)
     row[at.E_METHOD] = own[at.METHOD]
-    row[at.E_COUPON] = own[at.OFFER] >> _COUPON & 1
+    row[at.E_COUPON] = (own[at.OFFER] >> _COUPON & 1) * catalogue.OWN_COUPON
+    own[at.BOUGHT] = 1
     leave(own, at.LEAVE)

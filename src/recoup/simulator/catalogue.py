@@ -28,12 +28,21 @@ ITEM_PAGE: Final = CATEGORY_PAGE + len(CATEGORIES)
 
 LISTS: Final = ("search results", "category")
 SEARCH_LIST, CATEGORY_LIST = 1, 2
-ERRORS: Final = ("add_to_cart_failed", "checkout_timeout", "card_declined", "search_timeout")
-ADD_FAILED, CHECKOUT_FAILED, PAYMENT_FAILED, SEARCH_FAILED = range(1, 5)
-OPTIONS: Final = ("add_to_cart", "checkout")
-ADD_OPTION, CHECKOUT_OPTION = 1, 2
+ERRORS: Final = (
+    "add_to_cart_failed", "checkout_timeout", "card_declined", "image_missing", "coupon_invalid",
+    "login_failed", "field_invalid", "undeliverable",
+)  # fmt: skip
+(
+    ADD_FAILED, CHECKOUT_FAILED, PAYMENT_FAILED, IMAGE_MISSING, COUPON_REFUSED, LOGIN_FAILED,
+    FIELD_REFUSED, UNDELIVERABLE,
+) = range(1, 9)  # fmt: skip
+OPTIONS: Final = ("add_to_cart", "checkout", "image", "dead")
+ADD_OPTION, CHECKOUT_OPTION, IMAGE_OPTION, DEAD_OPTION = range(1, 5)
+ELEMENTS: Final = ("postcode", "gallery")
+POSTCODE, GALLERY = 1, 2
 SHIPPING_METHODS: Final = ("standard",)
-COUPONS: Final = ("RECOUP10",)
+COUPONS: Final = ("RECOUP10", "WELCOME5")
+OWN_COUPON, REFUSED_COUPON = 1, 2
 
 METHODS: Final = {"card": 0.48, "paypal": 0.28, "invoice": 0.16, "transfer": 0.08}
 CHANNELS: Final = {

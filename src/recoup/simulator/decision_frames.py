@@ -12,9 +12,9 @@ from recoup.friction.signals import SIGNALS
 from recoup.simulator import layout as at
 from recoup.simulator.decision_log import STATES
 from recoup.simulator.frames import visitor_names
+from recoup.simulator.names import NAMES
 from recoup.simulator.potential import ACTIONS, ALONE, Potential, action_label
 from recoup.simulator.sight import CARTED_DEPTH, CHECKOUT_DEPTH
-from recoup.simulator.world import NAMES
 
 Ints = NDArray[np.int64]
 

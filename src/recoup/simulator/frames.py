@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from recoup.events import EVENT_NAMES, EVENT_SCHEMA, ITEM_SCHEMA, EventBatch, EventName, ItemRole
 from recoup.simulator import catalogue
 from recoup.simulator import layout as at
-from recoup.simulator.world import NAMES, World
+from recoup.simulator.names import NAMES
+from recoup.simulator.world import World
 
 SOURCE: Final = "simulator"
 _PEOPLE: Final = ("device", "browser", "os", "channel", "country", "region")
@@ -30,11 +31,12 @@ _VALUES: Final = {
     "shipping_method": catalogue.SHIPPING_METHODS,
     "error_code": catalogue.ERRORS,
     "option": catalogue.OPTIONS,
+    "element": catalogue.ELEMENTS,
 }
 _WORDS: Final = {name: _words(values) for name, values in _VALUES.items()}
 _CODED: Final = (
     "item", "query", "page", "category", "list_name", "coupon", "payment_method",
-    "shipping_method", "error_code", "option", "build", *_PEOPLE,
+    "shipping_method", "error_code", "option", "element", "build", *_PEOPLE,
 )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The law of a journey: one kernel that lets every visitor live until a moment."""
 
+import math
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -7,9 +9,11 @@ from numpy.typing import NDArray
 from recoup.events import CODE
 from recoup.simulator import browsing, buying, catalogue, rates, sight
 from recoup.simulator import layout as at
-from recoup.simulator.moves import CHOICE, SECOND, chance, leave, skewed
+from recoup.simulator.clock import activity_at, time_of
+from recoup.simulator.moves import CHOICE, FOURTH, SECOND, THIRD, chance, harm, leave, skewed
 from recoup.simulator.randomness import derive, normal, uniform
-from recoup.simulator.world import Rules, World, activity_at, time_of
+from recoup.simulator.symptoms import AT_BEGIN, AT_CART, AT_VIEW, HOOK_OF, show, strikes
+from recoup.simulator.world import Rules, World
 
 Row = NDArray[np.int64]
 Table = NDArray[np.int64]
@@ -84,7 +88,7 @@ def live_one(
             continue
         row = events[counts[0]]
         _begin_row(visitor, own, row)
-        if state_now not in (at.BROKEN, at.WORSE, at.DECLINED):
+        if state_now not in (at.SYMPTOM, at.DECLINED):
             own[at.STEP] += 1
             own[at.KEY] = derive(derive(own[at.SEED], own[at.VISIT]), 256 + own[at.STEP])
         _emit(own, person, own[at.MOOD] * at.MOOD_UNIT, world.rules, row)
@@ -108,9 +112,38 @@ def live_one(
 def _mood(visitor: int, own: Row, world: World) -> int:
     """Give the intent of this visit: the visitor's, the visit's own, and more on each return."""
     key = derive(own[at.SEED], own[at.VISIT])
-    again = min(own[at.VISIT] - 1 + own[at.VISITS_BEFORE], 4)
-    own_part = VISIT_SIGMA * normal(key, _WARMTH_OF_VISIT)
-    return int((world.warmth[visitor] + own_part + 0.12 * again) / at.MOOD_UNIT)
+    mood = world.warmth[visitor] + VISIT_SIGMA * normal(key, _WARMTH_OF_VISIT)
+    mood += 0.12 * min(own[at.VISIT] - 1 + own[at.VISITS_BEFORE], 4)
+    mood += rates.NEED_WARMTH * own[at.DUE]
+    person = world.people[visitor]
+    for index in range(world.swings.warmth.shape[0]):
+        if world.swings.since[index] <= own[at.NEXT_TS] < world.swings.until[index]:
+            mood += world.swings.warmth[index] * _agrees(person, world.swings.match[index])
+    return int(mood / at.MOOD_UNIT)
+
+
+@njit(cache=True, nogil=True)
+def _agrees(person: Row, match: Row) -> float:
+    for column in range(at.CIRCUMSTANCES):
+        if match[column] not in (0, person[column]):
+            return 0.0
+    return 1.0
+
+
+@njit(cache=True, nogil=True)
+def _hours_away(own: Row, key: int, world: World, warmth: float) -> float:
+    """Give the hours of mean activity until the next visit; below 0 if there is none.
+
+    Who bought may need the same again after a cycle of their own.
+    """
+    share, cycle_h, sigma = world.rules.habits
+    own[at.DUE] = int(own[at.BOUGHT] > 0 and uniform(key, FOURTH) < share)
+    if own[at.DUE] > 0:
+        cycle_h *= math.exp(rates.CYCLE_SPREAD * own[at.TRAIT] * at.MOOD_UNIT)
+        return skewed(key, THIRD, cycle_h, sigma)
+    if uniform(key, CHOICE) >= chance(world.rules.lines[rates.RETURN], warmth):
+        return -1.0
+    return skewed(key, SECOND, rates.RETURN_MEDIAN_H, rates.RETURN_SIGMA)
 
 
 @njit(cache=True, nogil=True)
@@ -119,10 +152,10 @@ def _between_visits(visitor: int, own: Row, person: Row, world: World) -> None:
     key = derive(own[at.SEED], own[at.VISIT])
     if own[at.STATE] == at.LEAVE:
         own[at.STATE] = at.ARRIVE
-        if uniform(key, CHOICE) >= chance(rates.RETURN, world.warmth[visitor]):
+        hours = _hours_away(own, key, world, world.warmth[visitor])
+        if hours < 0.0:
             own[at.NEXT_TS] = at.FOREVER
             return
-        hours = skewed(key, SECOND, rates.RETURN_MEDIAN_H, rates.RETURN_SIGMA)
         now = own[at.NEXT_TS] - world.begin + int(rates.RETURN_LEAST_S * 1e6)
         activity = activity_at(world.clock, now) + hours
         own[at.NEXT_TS] = at.FOREVER
@@ -139,13 +172,43 @@ def _between_visits(visitor: int, own: Row, person: Row, world: World) -> None:
 
 @njit(cache=True, nogil=True)
 def _emit(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
+    """Emit the event of the state, and settle what follows: a symptom, or the way on."""
     state = own[at.STATE]
+    if state == at.SYMPTOM:
+        show(own, person, world, row)
+        when, found, kind = own[at.NEXT_TS], own[at.FOUND], own[at.SHOWS]
+        _go_on(own, person, warmth, world, own[at.RESUME])
+        harm(own, world.troubles, world.natural, found, kind, when)
+        return
     if state >= at.CART:
         _emit_later(own, person, warmth, world, row)
-    elif state == at.LIST:
+    else:
+        _emit_early(own, person, warmth, world, row)
+    hook = HOOK_OF[state]
+    if hook >= 0 and not strikes(own, person, world, hook):
+        _go_on(own, person, warmth, world, hook)
+
+
+@njit(cache=True, nogil=True)
+def _go_on(own: Row, person: Row, warmth: float, world: Rules, hook: int) -> None:
+    """Take the way on from a step that a symptom may follow."""
+    if hook == AT_VIEW:
+        browsing.from_item(own, person, warmth, world)
+    elif hook == AT_CART:
+        buying.from_cart(own, warmth, world)
+    elif hook == AT_BEGIN:
+        buying.to_shipping(own, warmth, world)
+    else:
+        buying.from_shipping(own, person, warmth, world)
+
+
+@njit(cache=True, nogil=True)
+def _emit_early(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
+    state = own[at.STATE]
+    if state == at.LIST:
         browsing.list_items(own, warmth, world, row)
     elif state == at.VIEW:
-        browsing.view_item(own, person, warmth, world, row)
+        browsing.view_item(own, person, world, row)
     elif state == at.SELECT:
         browsing.select(own, world, row)
     elif state == at.LAND:
@@ -162,23 +225,19 @@ def _emit(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
 def _emit_later(own: Row, person: Row, warmth: float, world: Rules, row: Row) -> None:
     state = own[at.STATE]
     if state == at.CART:
-        buying.show_cart(own, warmth, world, row)
+        buying.show_cart(own, world, row)
     elif state == at.REMOVE:
         buying.remove(own, world, row)
     elif state == at.BEGIN:
-        buying.begin(own, person, warmth, world, row)
+        buying.begin(own, person, world, row)
     elif state == at.SHIP:
-        buying.ship(own, person, warmth, world, row)
+        buying.ship(own, person, world, row)
     elif state == at.PAY:
         buying.pay(own, person, warmth, world, row)
     elif state == at.BUY:
         buying.buy(own, world, row)
-    elif state == at.DECLINED:
-        buying.declined(own, world, row)
-    elif state == at.BROKEN:
-        buying.broken(own, warmth, world, row)
     else:
-        buying.worse(own, person, warmth, world, row)
+        buying.declined(own, world, row)
 
 
 @njit(cache=True, nogil=True)

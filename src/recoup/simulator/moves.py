@@ -1,6 +1,7 @@
 """How a journey goes on: draws, waits, leaving, and what a defect takes from it."""
 
 import math
+from typing import Final
 
 import numpy as np
 from numba import njit
@@ -27,6 +28,7 @@ from recoup.simulator.layout import (
     D_UNTIL,
     EFFECT,
     KEY,
+    KINDS,
     LEAVE,
     LOADED,
     MET,
@@ -50,10 +52,12 @@ Row = NDArray[np.int64]
 # Purposes of draws: each step of a visit has its own key, so these only differ within a step.
 GAP, CHOICE, SECOND, THIRD, LATENCY, LINGER, FOURTH, FIFTH = 1, 3, 4, 5, 6, 8, 10, 11
 MEET, HARM, RESCUE, ANNOY = 16, 32, 48, 64
+SLOT: Final = np.array([*range(10), *range(100, 90 + len(KINDS))])
+"""Kind -> what is added to MEET and HARM, so that no two draws share a purpose."""
 
 
 @njit(cache=True, nogil=True)
-def chance(line: tuple[float, float], warmth: float) -> float:
+def chance(line: NDArray[np.float64], warmth: float) -> float:
     """Give the probability whose log-odds are intercept + slope * warmth."""
     return 1.0 / (1.0 + math.exp(-(line[0] + line[1] * warmth)))
 
@@ -65,9 +69,9 @@ def skewed(key: int, purpose: int, median: float, sigma: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def go(own: Row, gap_s: NDArray[np.float64], to: int) -> None:
-    """Let a state follow after a wait."""
-    wait = skewed(own[KEY], GAP, gap_s[to], rates.GAP_SIGMA)
+def go(own: Row, gaps: NDArray[np.float64], to: int) -> None:
+    """Let a state follow after a wait; ``gaps`` has each state's median and sigma."""
+    wait = skewed(own[KEY], GAP, gaps[to, 0], gaps[to, 1])
     own[STATE] = to
     own[NEXT_TS] += 1 + int(min(wait, rates.GAP_MOST_S) * 1e6)
 
@@ -88,7 +92,7 @@ def met(own: Row, person: Row, troubles: Troubles, natural: float, kind: int) ->
     """Give the defect of a kind that the shopper meets now, or UNMET, or NATURAL."""
     if own[SPARED] >> kind & 1:
         return UNMET
-    draw = uniform(own[KEY], MEET + kind)
+    draw = uniform(own[KEY], MEET + SLOT[kind])
     for index in range(troubles.table.shape[0]):
         defect = troubles.table[index]
         if (
@@ -142,7 +146,7 @@ def harm(
     if found == UNMET or own[STATE] == LEAVE:
         return
     effect = natural[EFFECT, kind] if found == NATURAL else troubles.numbers[found, EFFECT]
-    if uniform(own[KEY], HARM + kind) < effect:
+    if uniform(own[KEY], HARM + SLOT[kind]) < effect:
         give_up(own, kind, shown_at)
 
 

@@ -327,7 +327,7 @@ class _Walk:
         if draw > 0:
             _draw_anew(states, _DRAW + draw)
         ledger = np.zeros((len(INTERVENTIONS), len(LEDGER)), np.int64)
-        act_on(states, part.rules.gap_s, self._remedies, acts, stop.when[rows], ledger)
+        act_on(states, part.rules.gaps, self._remedies, acts, stop.when[rows], ledger)
         run(states, part)
         worth = states[:, at.SPENT] - states[:, at.COST] - self._before[rows]
         return np.asarray(worth / MICROS, np.float64)

@@ -1,7 +1,5 @@
-"""Scenarios: which defects a simulated shop has, where and when, and what interventions do."""
+"""What a scenario states: defects, effects, nuisances, how the shop differs from the usual one."""
 
-import tomllib
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -9,6 +7,10 @@ import msgspec
 from recoup.errors import ConfigError
 from recoup.simulator.decision_log import LoggingSpec, check_logging
 from recoup.simulator.layout import ATTRIBUTES, KINDS
+from recoup.simulator.nuisances import NuisanceSpec, check_nuisance
+from recoup.simulator.people import check_mix
+from recoup.simulator.robots import RobotSpec, check_robot
+from recoup.simulator.stock import HabitSpec, StockSpec, check_stock
 
 
 class DefectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +32,7 @@ class DefectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         P(who meets it and would go on leaves instead).
     size
         How bad the symptom is: milliseconds added (S6, D8), days added (D2, K11), fees as a share
-        of the cart's value (C2). Others have no size.
+        of the cart's value (C2), the rise of the price (C1). Others have no size.
 
     Examples
     --------
@@ -60,8 +62,15 @@ class EffectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         defect types, and ``whim``: a cart left for no reason that a shop could see.
     fade_s
         The share falls by e for every ``fade_s`` seconds of delay after the cause.
-    annoys
-        P(a shopper who would have gone on leaves because of it).
+    annoys, annoys_browsing
+        P(a shopper who would have gone on leaves because of it), and the same with nothing in the
+        cart; None: no difference.
+    spread
+        How much the effect differs by shopper: the recovered share is multiplied by a log-normal
+        of mean 1 and this sigma, and ``annoys`` is the higher, the lower that is.
+    warm
+        The recovered share changes by this factor, in log, for each unit of the visit's intent:
+        below 0 the cold are helped more.
 
     Examples
     --------
@@ -73,6 +82,9 @@ class EffectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recovered: dict[str, float]
     fade_s: float
     annoys: float = 0.0
+    annoys_browsing: float | None = None
+    spread: float = 0.0
+    warm: float = 0.0
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,13 +102,24 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         When the run begins, ISO 8601; UTC where it has no zone.
     warmth
         Added to every shopper's intent; at 0 between four and five per cent of sessions buy.
+    rates
+        Chances in place of those of :mod:`recoup.simulator.rates`, by name: (intercept, slope) for
+        a line, a number for a share.
+    mix
+        Attribute (``device``, ``channel``, ``country``, ``payment_method``) -> value -> weight.
+    gap_scale, gap_sigma
+        Factor on the median waits between events, and sigma of their log-normals.
+    stock, habits
+        Stock that runs out and comes back; buyers who need the same again.
+    nuisances, non_shoppers
+        What moves the figures and is no defect; who comes and does not shop.
     logging
         How decisions are logged, and whether they are carried out.
 
     Examples
     --------
-    >>> len(load_scenario("quiet").defects)
-    0
+    >>> Scenario("mine", (DefectSpec("declined", "K5", {"payment_method": "card"}),)).warmth
+    0.0
     """
 
     name: str
@@ -104,72 +127,19 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     effects: tuple[EffectSpec, ...] = ()
     start: str = "2026-03-02T00:00:00Z"
     warmth: float = 0.0
+    rates: dict[str, float | tuple[float, float]] = {}
+    mix: dict[str, dict[str, float]] = {}
+    gap_scale: float = 1.0
+    gap_sigma: float = 0.85
+    stock: StockSpec = StockSpec()
+    habits: HabitSpec = HabitSpec()
+    nuisances: tuple[NuisanceSpec, ...] = ()
+    non_shoppers: tuple[RobotSpec, ...] = ()
     logging: LoggingSpec = LoggingSpec()
 
 
-EFFECTS: Final = (
-    EffectSpec("payment_retry", {"K5": 0.55, "K8": 0.1}, fade_s=400.0, annoys=0.01),
-    EffectSpec("fee_waiver", {"C2": 0.6, "whim": 0.04}, fade_s=500.0),
-    EffectSpec("substitute_offer", {"D1": 0.45, "D2": 0.1}, fade_s=300.0, annoys=0.02),
-    EffectSpec("search_assist", {"S1": 0.4, "S6": 0.3}, fade_s=200.0, annoys=0.02),
-    EffectSpec("error_recovery", {"D6": 0.55, "K8": 0.5, "D8": 0.2}, fade_s=400.0, annoys=0.01),
-    EffectSpec("promise_hold", {"D2": 0.4, "K11": 0.5}, fade_s=500.0),
-    EffectSpec("coupon", {"whim": 0.08, "C2": 0.25, "K11": 0.1}, fade_s=1800.0),
-)
-"""What the interventions do in the built-in scenarios."""
-
-_DEFAULT: Final = (
-    DefectSpec("card-declined", "K5", {"payment_method": "card"}, 0.45, 0.85, 0.6, 0.75),
-    DefectSpec(
-        "checkout-safari", "K8", {"browser": "Safari", "device": "mobile"}, 0.55, None, 0.8, 0.7
-    ),
-    DefectSpec("fees-france", "C2", {"country": "FR"}, 0.35, None, 1.0, 0.5, 0.25),
-    DefectSpec("add-fails", "D6", {"build": "web-4.2.0", "browser": "Chrome"}, 0.6, 0.9, 0.5, 0.6),
-    DefectSpec("slow-lighting", "D8", {"page": "/c/lighting"}, 0.3, None, 0.9, 0.5, 8000.0),
-    DefectSpec("lamp-empty", "S1", {"query": "lamp"}, 0.25, None, 1.0, 0.5),
-    DefectSpec("out-of-stock", "D1", {"item": "chairs-01"}, 0.4, None, 1.0, 0.6),
-    DefectSpec("slow-poland", "D2", {"country": "PL"}, 0.3, None, 1.0, 0.4, 7.0),
-)
-
-SCENARIOS: Final = {
-    "default": Scenario("default", _DEFAULT, EFFECTS),
-    "quiet": Scenario("quiet", (), EFFECTS),
-    "logged": Scenario("logged", _DEFAULT, EFFECTS, logging=LoggingSpec(executes=True)),
-}
-"""The scenarios that come with Recoup."""
-
-
-def load_scenario(name_or_path: str | Path) -> Scenario:
-    """Give a scenario by name, or read one from a TOML file.
-
-    The file has the fields of :class:`Scenario`, with ``[[defects]]`` and ``[[effects]]``; where
-    it states no effects, the interventions do what they do in ``default``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such scenario or file, or if it states something impossible.
-    """
-    if str(name_or_path) in SCENARIOS:
-        return SCENARIOS[str(name_or_path)]
-    path = Path(name_or_path)
-    try:
-        stated = tomllib.loads(path.read_text(encoding="utf-8"))
-        scenario = msgspec.convert({"name": path.stem, **stated}, Scenario)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"Expected a scenario's name or a TOML file, got `{name_or_path}`",
-            hint=f"one of {', '.join(SCENARIOS)}, or a readable file",
-        ) from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not scenario.effects:
-        scenario = msgspec.structs.replace(scenario, effects=EFFECTS)
-    return checked(scenario)
-
-
 MOST_DEFECTS: Final = 60
-_SIZED: Final = {"S6", "D8", "D2", "K11", "C2"}
+_SIZED: Final = {"S6", "D8", "D2", "K11", "C2", "C1"}
 
 
 def checked(scenario: Scenario) -> Scenario:
@@ -188,6 +158,14 @@ def checked(scenario: Scenario) -> Scenario:
         _check_defect(defect)
     for effect in scenario.effects:
         _check_effect(effect)
+    for nuisance in scenario.nuisances:
+        check_nuisance(nuisance)
+    for robot in scenario.non_shoppers:
+        check_robot(robot)
+    check_stock(scenario.stock, scenario.habits)
+    check_mix(scenario.mix)
+    if not (0.1 <= scenario.gap_scale <= 10 and 0 < scenario.gap_sigma <= 3):  # noqa: PLR2004
+        raise ConfigError("Expected gap_scale in [0.1, 10] and gap_sigma in (0, 3]")
     check_logging(scenario.logging)
     return scenario
 
@@ -216,9 +194,11 @@ def _check_defect(defect: DefectSpec) -> None:
 
 def _check_effect(effect: EffectSpec) -> None:
     place = f"effect of `{effect.intervention}`"
-    shares = [*effect.recovered.values(), effect.annoys]
+    shares = [*effect.recovered.values(), effect.annoys, effect.annoys_browsing or 0.0]
     unknown = [cause for cause in effect.recovered if cause not in {*KINDS, "whim"}]
     if unknown:
         raise ConfigError(f"Expected causes the shop knows, got {unknown} - at {place}")
     if not all(0 <= share <= 1 for share in shares) or not effect.fade_s > 0:
         raise ConfigError(f"Expected shares in [0, 1] and fade_s > 0 - at {place}")
+    if not (0 <= effect.spread <= 2 and -2 <= effect.warm <= 2):  # noqa: PLR2004
+        raise ConfigError(f"Expected spread in [0, 2] and warm in [-2, 2] - at {place}")

@@ -12,12 +12,15 @@ from recoup.events import EventBatch, concat_batches
 from recoup.interventions import INTERVENTIONS
 from recoup.simulator import layout as at
 from recoup.simulator.acts import LEDGER, act
-from recoup.simulator.frames import to_batch, visitor_numbers
+from recoup.simulator.clock import HOUR_US
+from recoup.simulator.frames import to_batch, visitor_names, visitor_numbers
 from recoup.simulator.law import live, live_one
+from recoup.simulator.nuisances import Losses, losses, lost
 from recoup.simulator.potential import Potential, branch
+from recoup.simulator.robots import Robots
 from recoup.simulator.scenario import Scenario, checked
-from recoup.simulator.truth import Truth, tell_truth
-from recoup.simulator.world import HOUR_US, World, build_remedies, build_world, new_state
+from recoup.simulator.truth import Truth, nuisance_truth, tell_truth
+from recoup.simulator.world import World, build_remedies, build_world, new_state
 
 ROOM: Final = 1 << 17
 """Events that a kernel call can hold."""
@@ -34,7 +37,7 @@ class Shop:
     Parameters
     ----------
     visitors
-        How many people come at least once.
+        How many people come at least once, apart from those that a campaign of the scenario brings.
     days
         Length of the run.
     seed
@@ -64,9 +67,11 @@ class Shop:
         self._remedies = build_remedies(self.scenario)
         self._state = new_state(self._world)
         self._ledger = np.zeros((len(INTERVENTIONS), len(LEDGER)), np.int64)
-        self._buffers = _Buffers(ROOM)
+        self._robots = Robots(scenario.non_shoppers, self._world.begin, len(self._state))
+        run = (self._world.begin, self._world.end)
+        self._buffers = _Buffers(ROOM, losses(scenario.nuisances, run))
         self._waiting = _Acts.none()
-        self._acted = np.zeros(visitors, np.bool_)
+        self._acted = np.zeros(len(self._state), np.bool_)
         self.now = self._world.begin
 
     def potential(self, draws: int = 0) -> Potential:
@@ -103,10 +108,10 @@ class Shop:
             their ``ts``, or at :attr:`now` if that is over; everything else does nothing.
         """
         until = min(max(until, self.now), self.end)
-        acts = self._waiting.joined(_read_acts(decisions, self.now, self.visitors))
+        acts = self._waiting.joined(_read_acts(decisions, self.now, len(self._state)))
         due = acts.when < until
         self._waiting = acts.kept(~due)
-        parts = [*self._apply(acts.kept(due)), *self._advance(until)]
+        parts = [*self._apply(acts.kept(due)), *self._advance(until), *self._visits(until)]
         self.now = until
         return parts[0] if len(parts) == 1 else _in_order(parts)
 
@@ -116,25 +121,38 @@ class Shop:
             own = int(visitor)
             while not live_one(own, self._state, self._world, int(when), *self._buffers.open()):
                 yield self._buffers.take(self._world)
-            gap_s = self._world.rules.gap_s
-            act(self._state[own], gap_s, self._remedies, int(which), int(when), self._ledger)
+            gaps = self._world.rules.gaps
+            act(self._state[own], gaps, self._remedies, int(which), int(when), self._ledger)
             self._acted[own] = True
 
     def _advance(self, until: int) -> Iterator[EventBatch]:
         first = 0
-        while first < self.visitors:
+        while first < len(self._state):
             first = live(self._state, self._world, until, first, *self._buffers.open())
-            if first < self.visitors:
+            if first < len(self._state):
                 yield self._buffers.take(self._world)
         yield self._buffers.take(self._world)
+
+    def _visits(self, until: int) -> Iterator[EventBatch]:
+        """Give what those send who do not shop."""
+        events, lines = self._robots.between(self.now, until)
+        if len(events):
+            yield to_batch(events, lines, self._world)
 
     def truth(self) -> Truth:
         """Say what was wrong in this shop so far, what it cost, and what the acts changed.
 
         The same seed is run again without each defect, for those who met it, up to :attr:`now`.
         """
-        return tell_truth(self._world, self.scenario, self._state, self._acted, self._ledger,
-                          self.now)  # fmt: skip
+        world, scenario = self._world, self.scenario
+        told = tell_truth(world, scenario, self._state, self._acted, self._ledger, self.now)
+        names = visitor_names(np.array(self._robots.visitors, np.int64))
+        kinds = zip(names, self._robots.kinds, strict=True)
+        return {
+            **told,
+            **nuisance_truth(world, scenario, self._buffers.lost),
+            "non_shoppers": [{"visitor": name, "kind": kind} for name, kind in kinds],
+        }
 
 
 class Simulation:
@@ -170,9 +188,11 @@ def simulate(visitors: int, days: float, seed: int, scenario: Scenario) -> Simul
 
 
 class _Buffers:
-    """The tables that kernels write into."""
+    """The tables that kernels write into, and what is lost on the way out."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, losses: Losses) -> None:
+        self._losses = losses
+        self.lost = np.zeros(len(losses.since), np.int64)
         self._events = np.empty((room, at.EVENT_WIDTH), np.int64)
         self._lines = np.empty((2 * room + at.SHOWN, at.LINE_WIDTH), np.int64)
         self._counts = np.zeros(2, np.int64)
@@ -186,7 +206,21 @@ class _Buffers:
         """Empty the tables into a batch."""
         events, lines = (int(count) for count in self._counts)
         self._counts[:] = 0
-        return to_batch(self._events[:events], self._lines[:lines], world)
+        return to_batch(*self._sent(self._events[:events], self._lines[:lines], world), world)
+
+    def _sent(
+        self, events: NDArray[np.int64], lines: NDArray[np.int64], world: World
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Leave out the events that are lost, and their lines."""
+        if not len(self.lost):
+            return events, lines
+        taken = lost(events, world.people, world.keys, self._losses)
+        self.lost += np.bincount(taken[taken >= 0], minlength=len(self.lost))
+        kept = taken < 0
+        place = np.cumsum(kept) - 1
+        lines = lines[kept[lines[:, at.L_EVENT]]]
+        lines[:, at.L_EVENT] = place[lines[:, at.L_EVENT]]
+        return events[kept], lines
 
 
 class _Acts(msgspec.Struct, frozen=True):

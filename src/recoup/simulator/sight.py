@@ -20,7 +20,7 @@ from recoup.friction.signals import (
     SLOW_SEARCH_MS,
 )
 from recoup.simulator import layout as at
-from recoup.simulator.catalogue import ADD_OPTION
+from recoup.simulator.catalogue import ADD_OPTION, IMAGE_OPTION
 
 Row = NDArray[np.int64]
 
@@ -41,8 +41,8 @@ def _code(signal: str) -> int:
     return 1 + SIGNAL_INDEX[signal]
 
 
-_S1, _S6, _D1, _D2, _D6, _D8, _C2, _K8 = (
-    _code(name) for name in ("S1", "S6", "D1", "D2", "D6", "D8", "C2", "K8")
+_S1, _S6, _D1, _D2, _D6, _D8, _C2, _K8, _L3 = (
+    _code(name) for name in ("S1", "S6", "D1", "D2", "D6", "D8", "C2", "K8", "L3")
 )
 _PAGE = CODE["page_view"]
 _SEARCHED = CODE["view_search_results"]
@@ -55,6 +55,7 @@ _ALWAYS, _UNSTOCKED, _FAILED, _AGAIN, _EMPTY = range(5)
 _SIMPLE: Final = {
     "payment_error": ("K5", _ALWAYS),
     "promise_change": ("K11", _ALWAYS),
+    "click_frustration": ("D7", _ALWAYS),
     "price_change": ("C1", _ALWAYS),
     "stock_status": ("C3", _UNSTOCKED),
     "coupon_attempt": ("C4", _FAILED),
@@ -108,7 +109,8 @@ def _signal(row: Row, event: int) -> int:
         late = _D2 if row[at.E_PROMISE] >= SLOW_PROMISE_DAYS else 0
         return _D1 if row[at.E_IN_STOCK] == 0 else late
     if event == _UI_ERROR:
-        return _D6 if row[at.E_OPTION] == ADD_OPTION else _K8
+        other = _L3 if row[at.E_OPTION] == IMAGE_OPTION else _K8
+        return _D6 if row[at.E_OPTION] == ADD_OPTION else other
     if event == _SHIPPING:
         return _C2 if row[at.E_SHIPPING] > FEE_SHARE * row[at.E_VALUE] else 0
     return int(_SHOWS[event]) if _holds(row, _WHEN[event]) else 0

@@ -16,9 +16,12 @@ from recoup.interventions import INTERVENTIONS
 from recoup.simulator import layout as at
 from recoup.simulator.acts import LEDGER
 from recoup.simulator.catalogue import CURRENCY
+from recoup.simulator.clock import bounds
 from recoup.simulator.law import live
+from recoup.simulator.nuisances import LOSING
 from recoup.simulator.scenario import DefectSpec, EffectSpec, Scenario
-from recoup.simulator.world import World, moment_at, new_state, part_of
+from recoup.simulator.stock import outages
+from recoup.simulator.world import World, new_state, part_of
 
 Truth: TypeAlias = dict[str, Any]
 
@@ -52,8 +55,8 @@ def tell_truth(
     return {
         "scenario": scenario.name,
         "currency": CURRENCY,
-        "from": _iso(world.begin),
-        "to": _iso(now),
+        "from": iso(world.begin),
+        "to": iso(now),
         "defects": defects,
         "interventions": [_effect_truth(effect, ledger) for effect in scenario.effects],
         "totals": _totals(state, alone),
@@ -85,14 +88,13 @@ def _defect_truth(
     orders, spent = (
         int((without[:, column] - alone[met, column]).sum()) for column in (at.ORDERS, at.SPENT)
     )
-    begin, end = world.begin, world.end
-    until = None if spec.until is None else _iso(moment_at(begin, end, spec.until))
+    since, until = bounds(world.begin, world.end, spec.since, spec.until)
     return {
         "id": spec.id,
         "type": spec.type,
         "entity": dict(spec.entity),
-        "from": _iso(moment_at(begin, end, spec.since)),
-        "to": until,
+        "from": iso(since),
+        "to": None if spec.until is None else iso(until),
         "lost_orders": orders,
         "lost_value": spent / MICROS,
         "met_by": len(met),
@@ -110,6 +112,9 @@ def _effect_truth(effect: EffectSpec, ledger: NDArray[np.int64]) -> Truth:
         "recovered": dict(effect.recovered),
         "fade_s": effect.fade_s,
         "annoys": effect.annoys,
+        "annoys_browsing": effect.annoys_browsing,
+        "spread": effect.spread,
+        "warm": effect.warm,
         **counts,
     }
 
@@ -129,6 +134,36 @@ def _totals(state: NDArray[np.int64], alone: NDArray[np.int64]) -> Truth:
     }
 
 
-def _iso(micros: int) -> str:
+def nuisance_truth(world: World, scenario: Scenario, lost: NDArray[np.int64]) -> Truth:
+    """Say what moved the shop's figures and was no defect.
+
+    Parameters
+    ----------
+    lost
+        How many events each of the losses took, in the order of the nuisances that lose events.
+    """
+    counts = iter(lost.tolist())
+    told = []
+    for spec in scenario.nuisances:
+        since, until = bounds(world.begin, world.end, spec.since, spec.until)
+        each: Truth = {
+            "kind": spec.kind,
+            "from": iso(since),
+            "to": None if spec.until is None else iso(until),
+            "entity": dict(spec.entity),
+            "size": spec.size,
+        }
+        if spec.kind in LOSING:
+            each |= {"events": list(spec.lost_events), "events_lost": next(counts)}
+        told.append(each)
+    gone = outages(world.rules.stock, world.begin, world.end)
+    return {
+        "nuisances": told,
+        "stock": [out | {"from": iso(out["from"]), "to": iso(out["to"])} for out in gone],
+    }
+
+
+def iso(micros: int) -> str:
+    """Give a moment, microseconds UTC, as ISO 8601."""
     moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
     return moment.isoformat().replace("+00:00", "Z")
