@@ -1,12 +1,14 @@
 import datetime as dt
+import gzip
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recoup.errors import SourceError
+from recoup.errors import ConfigError, SourceError
 from recoup.events import (
     EVENT_NAMES,
     EVENT_SCHEMA,
@@ -16,7 +18,7 @@ from recoup.events import (
     conform,
     empty_frames,
 )
-from recoup.sources import SourceBatch, open_source, write_native
+from recoup.sources import SourceBatch, inspect_log, open_source, write_native
 
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -90,6 +92,73 @@ def test_a_directory_gets_events_parquet_and_its_neighbours_are_left_alone(tmp_p
     (found,) = read(tmp_path / "out")
     assert (len(found.batch), found.dead_letters.height) == (1, 0)
     assert open_source(tmp_path / "out").size_hint() == 1
+
+
+@QUICK
+@given(rows=st.lists(events, min_size=1, max_size=8, unique_by=lambda row: row["id"]))
+def test_lines_written_beside_their_events_read_back_unchanged(
+    tmp_path: Path, rows: list[dict[str, object]]
+) -> None:
+    batch = make(rows)
+    path = write_native([batch], tmp_path / "parted", beside=True)
+    assert "items" not in pl.read_parquet(path).columns
+    whole = concat_batches(found.batch for found in read(tmp_path / "parted"))
+    assert whole.events.equals(batch.events)
+    assert whole.items.equals(batch.items)
+    with pytest.raises(ConfigError, match="a directory"):
+        write_native([batch], tmp_path / "a.parquet", beside=True)
+
+
+LINES = """id,source,item,quantity,price
+b,web,sku-1,2,500
+a,web,sku-2,x,700
+b,web,sku-3,1,
+b,app,sku-4,1,9
+,web,sku-5,1,9
+"""
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_of_any_kind_of_file_go_to_their_events_and_strays_are_told(
+    tmp_path: Path, *, packed: bool
+) -> None:
+    log = [
+        {"ts": "2026-01-01T12:00:00Z", "event": "add_to_cart", "visitor": "v", "id": name}
+        | {"source": "web"}
+        for name in ("a", "b", "c")
+    ]
+    (tmp_path / "events.ndjson").write_bytes(b"\n".join(msgspec.json.encode(row) for row in log))
+    if packed:
+        (tmp_path / "items.csv.gz").write_bytes(gzip.compress(LINES.encode()))
+    else:
+        (tmp_path / "items.csv").write_text(LINES)
+    found = read(tmp_path)
+    (batch,) = [each.batch for each in found if len(each.batch)]
+    assert batch.items.select("event", "item", "quantity", "price").rows() == [
+        (0, "sku-2", None, 700), (1, "sku-1", 2, 500), (1, "sku-3", 1, None),
+    ]  # fmt: skip
+    (letter,) = pl.concat([each.dead_letters for each in found]).iter_rows(named=True)
+    assert letter["reason"] == "bad_items"
+    (finding,) = [each for part in found for each in part.findings]
+    assert (finding.kind, finding.column) == ("lines_without_event", "items")
+    assert finding.detail.startswith("2 of 5 item lines in `items.csv")
+    assert (
+        inspect_log(tmp_path, now=NOW).cannot_answer
+        == inspect_log(tmp_path / "events.ndjson", now=NOW).cannot_answer
+    )
+
+
+def test_lines_beside_events_that_have_their_own_are_left_out_and_told(tmp_path: Path) -> None:
+    row = {"ts": "2026-01-01T12:00:00Z", "event": "add_to_cart", "visitor": "v", "id": "a"}
+    own = row | {"items": [{"item": "sku-1"}]}
+    (tmp_path / "events.ndjson").write_bytes(msgspec.json.encode(own))
+    (tmp_path / "items.ndjson").write_bytes(b'{"id": "a", "item": "sku-9"}\nnot json\n')
+    found = read(tmp_path)
+    assert [row["item"] for each in found for row in each.batch.items.to_dicts()] == ["sku-1"]
+    assert [r for each in found for r in each.dead_letters["reason"]] == ["bad_json"]
+    (finding,) = [each for part in found for each in part.findings]
+    assert "1 of 1 item lines" in finding.detail
+    assert "column of their own" in finding.detail
 
 
 def test_a_log_without_events_can_be_written(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Final
 
 from recoup.errors import SourceError
 from recoup.sources.base import ROWS, Source, SourceBatch, merge_findings
-from recoup.sources.files import LogFile, find_files, pick_files
+from recoup.sources.beside import lines_beside, native_files
+from recoup.sources.files import find_files, pick_files
 from recoup.sources.google_merch_store import NAME as SHOP
 from recoup.sources.google_merch_store import GoogleMerchStore, is_shop
 from recoup.sources.inspection import Inspection, inspect_log
@@ -81,9 +82,10 @@ def open_source(
             f"Expected a format out of {', '.join(FORMATS)}, got `{format}`",
             hint="any other table is read through a mapping file",
         )
-    files = _native_files(find_files(log))
+    everything = find_files(log)
+    files = native_files(everything)
     if format == NATIVE or is_native(columns := first_block(files, Dialect()).frame.columns):
-        return MappedSource(files, MAPPING, now=moment)
+        return MappedSource(files, MAPPING, now=moment, beside=lines_beside(everything))
     if (known := recognise(find_files(log))) is not None:
         return open_shipped(known, find_files(log), now=moment)
     raise SourceError(
@@ -91,9 +93,3 @@ def open_source(
         hint=f"propose a mapping with `recoup inspect {log} > mapping.toml`, look it over, "
         "and pass it with --mapping mapping.toml",
     )
-
-
-def _native_files(files: list[LogFile]) -> list[LogFile]:
-    """Take `events.*` alone where there is one: a simulated log has its truth beside it."""
-    named = [file for file in files if Path(file.label).name.split(".")[0] == "events"]
-    return named or files

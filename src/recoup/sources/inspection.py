@@ -12,6 +12,7 @@ from recoup.decisions import Finding
 from recoup.errors import SourceError
 from recoup.sources.answers import judge
 from recoup.sources.base import Source, SourceBatch, merge_findings
+from recoup.sources.beside import lines_beside, native_files
 from recoup.sources.files import LogFile, find_files
 from recoup.sources.google_merch_store import NAME as SHOP
 from recoup.sources.google_merch_store import GoogleMerchStore, is_shop
@@ -70,7 +71,10 @@ def inspect_log(path: str | Path, *, now: dt.datetime | None = None) -> Inspecti
     files = find_files(log)
     chosen, sample, dialect, left = _choose(files)
     if is_native(sample.frame.columns):
-        return _judged(MappedSource(chosen, MAPPING, now=moment), _named(NATIVE), left)
+        beside = lines_beside(files)
+        source = MappedSource(native_files(chosen), MAPPING, now=moment, beside=beside)
+        known = {f"`{file.label}`" for file in beside}
+        return _judged(source, _named(NATIVE), [e for e in left if e.split(" ")[0] not in known])
     guess = guess_mapping(sample, now=moment, source=_source_name(log))
     guess = _with_dialect(guess, dialect, chosen, files)
     text = render(guess.mapping, guess.notes, title=f"proposed for {log.name}: look it over")

@@ -1,14 +1,15 @@
 """Any table, read through a mapping."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
 from recoup.decisions import Finding
 from recoup.errors import MappingError, SourceError
 from recoup.events import EventBatch, empty_frames
-from recoup.sources.base import ROWS, SourceBatch, no_dead_letters
+from recoup.sources.base import ROWS, SourceBatch
+from recoup.sources.beside import LinesBeside
 from recoup.sources.convert import Converted, convert, read_columns
 from recoup.sources.emit import Stretch, emit, in_order
 from recoup.sources.files import LogFile
@@ -38,6 +39,8 @@ class MappedSource:
         What lies more than a day behind it is refused as ``future_timestamp``.
     noticed
         What was found out when the log was opened.
+    beside
+        Files of item lines.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class MappedSource:
         *,
         now: dt.datetime,
         noticed: tuple[Finding, ...] = (),
+        beside: Sequence[LogFile] = (),
     ) -> None:
         self.name = mapping.source
         self.files = files
         self.mapping = mapping
         self._noticed = noticed
+        self._beside = list(beside)
         self._now = now
 
     def size_hint(self) -> int | None:
@@ -75,14 +80,16 @@ class MappedSource:
         tally = Tally(self.mapping)
         changes: list[tuple[Renamed, int]] = []
         noticed = self._noticed
+        lines = LinesBeside(self._beside, self.name)
         for block in self._whole(self._named(changes)):
-            converted = self._convert(block)
+            converted = self._convert(lines.nest(block))
             findings = (*noticed, *tally.add(converted, tuple(changes)))
             noticed = ()
             changes.clear()
             batch = EventBatch(converted.events, converted.items)
             yield Stretch(batch, converted.dead_letters, findings)
-        yield Stretch(EventBatch(*empty_frames()), no_dead_letters(), tally.findings())
+        findings = (*tally.findings(), *lines.findings())
+        yield Stretch(EventBatch(*empty_frames()), lines.dead_letters, findings)
 
     def _whole(self, blocks: Iterator[Block]) -> Iterator[Block]:
         items = self.mapping.items

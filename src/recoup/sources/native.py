@@ -2,12 +2,13 @@
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
+from recoup.errors import ConfigError
 from recoup.events import (
     CONTEXT,
     COUNTS,
@@ -45,6 +46,13 @@ MAPPING: Final = Mapping(
     nulls=("",),
 )  # fmt: skip
 """The vocabulary mapped onto itself."""
+
+_LINE_TABLE: Final = {
+    "source": pl.String(),
+    "id": pl.String(),
+    **{name: ITEM_SCHEMA[name] for name in LINE_FIELDS},
+}
+"""A table of item lines beside their events."""
 
 
 def is_native(columns: Iterable[str]) -> bool:
@@ -97,7 +105,7 @@ def nest(batch: EventBatch) -> pl.DataFrame:
     return joined.drop("row_").with_columns(pl.col(ITEMS).cast(LINES))
 
 
-def write_native(batches: Iterable[EventBatch], path: Path) -> Path:
+def write_native(batches: Iterable[EventBatch], path: Path, *, beside: bool = False) -> Path:
     """Write events to a file that :func:`recoup.sources.open_source` reads back unchanged.
 
     Parameters
@@ -105,30 +113,59 @@ def write_native(batches: Iterable[EventBatch], path: Path) -> Path:
     path
         A file ending in ``.parquet`` or ``.ndjson``, or a directory, which gets
         ``events.parquet``.
+    beside
+        Write the item lines of a directory to an ``items.parquet`` beside its events.
 
     Returns
     -------
     Path
         The file written.
+
+    Raises
+    ------
+    ConfigError
+        If lines shall lie beside the events of a single file.
     """
+    if beside and path.suffix:
+        raise ConfigError(
+            f"Expected a directory for events with item lines beside them, got `{path}`"
+        )
     target = path if path.suffix else path / "events.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
         whole = Path(folder) / target.name
-        if target.suffix == ".parquet":
-            _write_parquet(batches, whole)
+        if beside:
+            lines = Path(folder) / f"{ITEMS}.parquet"
+            _write_parquet(_parted(batches, lines), whole)
+            lines.replace(target.with_name(lines.name))
+        elif target.suffix == ".parquet":
+            _write_parquet(map(nest, batches), whole)
         else:
             _write_ndjson(batches, whole)
         whole.replace(target)
     return target
 
 
-def _write_parquet(batches: Iterable[EventBatch], target: Path) -> None:
+def _parted(batches: Iterable[EventBatch], target: Path) -> Iterator[pl.DataFrame]:
+    """Give the events without their lines, and write those once all have been given."""
+    lines = [pl.DataFrame(schema=_LINE_TABLE)]
+    for batch in batches:
+        own = batch.events.select("source", "id").with_row_index("event")
+        lines.append(
+            batch.items.join(own, on="event", how="left", maintain_order="left").select(
+                _LINE_TABLE.keys()
+            )
+        )
+        yield batch.events
+    pl.concat(lines).write_parquet(target)
+
+
+def _write_parquet(frames: Iterable[pl.DataFrame], target: Path) -> None:
     """Write by way of one part per batch, so that the whole is never in memory."""
     parts = []
-    for number, batch in enumerate(batches):
+    for number, frame in enumerate(frames):
         part = target.with_name(f"part-{number:08d}.arrow")
-        nest(batch).write_ipc(part, compression="zstd")
+        frame.write_ipc(part, compression="zstd")
         parts.append(part)
     if not parts:
         empty = pl.DataFrame(schema={**EVENT_SCHEMA, ITEMS: LINES})
