@@ -17,7 +17,7 @@ from recoup.cli.arguments import (
     parse_moment,
     read_rules,
 )
-from recoup.cli.metrics import print_metrics, print_repeat
+from recoup.cli.metrics import print_metrics, print_repeat, print_waits
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
 
 evaluate = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
@@ -114,3 +114,44 @@ def evaluate_repeat_command(  # noqa: PLR0913
         print_json(metrics)
     else:
         print_repeat(metrics)
+
+
+@evaluate.command("hesitation", epilog=EXIT_CODES)
+def evaluate_hesitation_command(  # noqa: PLR0913 - one argument an option
+    source: Log,
+    *,
+    registry: Registry,
+    start: From = None,
+    until: Until = None,
+    history: History = None,
+    rules: RulesFile = None,
+    version: ModelVersion = None,
+    format: Format = None,  # noqa: A002
+    mapping: Mapping = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure hesitation on the pages of a log: the time to the next page or step forward.
+
+    `pit_error` is the largest distance of the probability integral transform from uniform;
+    `log_score` the likelihood on a stated grid of times, in nats (above is better), beside a table
+    by state and a Weibull regression with cure that were fitted to the same rows.
+
+        recoup evaluate hesitation LOG --from 2016-09-19T07:00 --registry models/ --json
+    """
+    from recoup.runners.hesitation import evaluate_hesitation_on
+
+    with progress_bar("scoring", None) as tick:
+        metrics = evaluate_hesitation_on(
+            open_log(source, format, mapping),
+            registry,
+            start=parse_moment(start, "--from"),
+            until=parse_moment(until, "--until"),
+            history=None if history is None else open_log(history, None, None),
+            rules=read_rules(rules),
+            progress=tick,
+            version=version,
+        )
+    if json:
+        print_json(metrics)
+    else:
+        print_waits(metrics)

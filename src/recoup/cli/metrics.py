@@ -1,6 +1,6 @@
 """How the measures of a model are told in the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.table import Table
@@ -10,6 +10,27 @@ from recoup.models.card import SliceMetrics
 
 REPEAT: Final = ("auc", "log_loss", "calibration_error")
 MEASURES: Final = ("rows", "base_rate", "auc", "pr_auc", "log_loss", "calibration_error")
+
+
+WAITS: Final = ("rows", "censored", "pit_error", "concordance", "log_score")
+
+
+def print_waits(metrics: Mapping[str, object]) -> None:
+    """Print the measures of hesitation: overall, by state, and beside its peers."""
+    table = Table(title="Hesitation", show_edge=False)
+    table.add_column("waits on", overflow="fold")
+    for measure in WAITS:
+        table.add_column(measure.replace("_", " "), justify="right")
+    table.add_row("all pages", *_cells(metrics, WAITS))
+    for group in ("states", "baselines"):
+        parts = metrics.get(group)
+        if isinstance(parts, Mapping):
+            for name, part in parts.items():
+                label = name if group == "states" else name.replace("_", " ")
+                table.add_row(label, *_cells(part, WAITS))
+    stdout.print(table)
+    if "model" in metrics:
+        stdout.print(f"model {metrics['model']}", highlight=False)
 
 
 def print_metrics(metrics: Mapping[str, object]) -> None:
@@ -58,8 +79,8 @@ def print_repeat(metrics: Mapping[str, object]) -> None:
     stdout.print(f"model {metrics['model']}", highlight=False)
 
 
-def _cells(part: Mapping[str, object]) -> list[str]:
-    return [_cell(part.get(measure)) for measure in MEASURES]
+def _cells(part: Mapping[str, object], measures: Sequence[str] = MEASURES) -> list[str]:
+    return [_cell(part.get(measure)) for measure in measures]
 
 
 def _cell(value: object) -> str:

@@ -17,7 +17,7 @@ from recoup.cli.arguments import (
     parse_moment,
     read_rules,
 )
-from recoup.cli.metrics import print_metrics, print_repeat
+from recoup.cli.metrics import print_metrics, print_repeat, print_waits
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
 
 MOST_ROWS = 3_000_000
@@ -120,3 +120,42 @@ def train_repeat_command(
         print_json(metrics)
     else:
         print_repeat(metrics)
+
+
+@train.command("hesitation", epilog=EXIT_CODES)
+def train_hesitation_command(  # noqa: PLR0913 - one argument an option
+    source: Log,
+    *,
+    registry: Registry,
+    start: From = None,
+    until: Until = None,
+    history: History = None,
+    rules: RulesFile = None,
+    most_rows: MostRows = MOST_ROWS,
+    format: Format = None,  # noqa: A002
+    mapping: Mapping = None,
+    json: JsonFlag = False,
+) -> None:
+    """Train hesitation: how long shoppers wait before they go on, and whether they do at all.
+
+    The measures printed are of a time split inside the rows given; training is deterministic.
+
+        recoup train hesitation LOG --until 2016-09-19T07:00 --registry models/
+    """
+    from recoup.runners.hesitation import train_hesitation_on
+
+    with progress_bar("training", None) as tick:
+        metrics = train_hesitation_on(
+            open_log(source, format, mapping),
+            registry,
+            start=parse_moment(start, "--from"),
+            until=parse_moment(until, "--until"),
+            history=None if history is None else open_log(history, None, None),
+            rules=read_rules(rules),
+            progress=tick,
+            most_rows=most_rows,
+        )
+    if json:
+        print_json(metrics)
+    else:
+        print_waits(metrics)

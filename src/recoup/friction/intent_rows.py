@@ -130,10 +130,10 @@ def collect_rows(
     ModelError
         If the period holds no row.
     """
-    sample = _Sample(most_rows)
+    sample = Sample(most_rows)
     non_shoppers, strangers = NonShoppers(rules), [np.zeros(0, np.int64)]
     wanted = tuple(dict.fromkeys((*store.columns, *_META, *CONTEXT_COLUMNS)))
-    for past, batch in _chain(history, batches):
+    for past, batch in chain(history, batches):
         arrays: dict[str, NDArray[Any]] = dict(encode(batch, wanted))
         rows = store.step(arrays)
         seen = non_shoppers.step(batch, rows.session)
@@ -151,7 +151,7 @@ def collect_rows(
     return labelled.where(~np.isin(labelled.session, np.concatenate(strangers)))
 
 
-class _Sample:
+class Sample:
     """Events and rows of all visitors, or of a random share of them once they are too many.
 
     Whether a visitor is in it hangs on the visitor's key alone, so it is the same sample for any
@@ -198,9 +198,10 @@ _ODD: Final = np.uint64(0x9E3779B97F4A7C15)
 """Mixes a visitor's key, so that the sample knows nothing of the folds."""
 
 
-def _chain(
+def chain(
     history: Iterable[EventBatch], batches: Iterable[EventBatch]
 ) -> Iterable[tuple[bool, EventBatch]]:
+    """Give the batches of a history, then those of a log; each with whether it is of the past."""
     yield from ((True, batch) for batch in history if len(batch))
     yield from ((False, batch) for batch in batches if len(batch))
 

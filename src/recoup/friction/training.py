@@ -135,7 +135,7 @@ def train_intent(  # noqa: PLR0913 - one argument an option
         If there is no row, or too few sessions that buy.
     """
     chosen, period = settings or IntentSettings(), period or Period()
-    seen = _before(batches, period.until)
+    seen = before(batches, period.until)
     rows = collect_rows(
         seen,
         store,
@@ -227,7 +227,8 @@ class _Held(msgspec.Struct, frozen=True):
     scores: NDArray[np.float64]
 
 
-def _before(batches: Iterable[EventBatch], until: int | None) -> Iterable[EventBatch]:
+def before(batches: Iterable[EventBatch], until: int | None) -> Iterable[EventBatch]:
+    """Give the events before a time, int64 microseconds UTC; all of them where it is None."""
     if until is None:
         yield from batches
         return

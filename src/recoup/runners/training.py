@@ -79,12 +79,12 @@ def train_intent_on(
     """
     features = standard_features()
     settings = IntentSettings(most_rows=most_rows)
-    witness, judged = Witness(source.name, _micros(until)), _Judged()
+    witness, judged = Witness(source.name, micros_of(until)), _Judged()
     model, metrics = train_intent(
         witness.watch(admitted(source)),
         FeatureStore(features),
         features.hash,
-        period=_period(start, until),
+        period=period_of(start, until),
         history=() if history is None else witness.watch(admitted(history)),
         settings=settings,
         rules=rules,
@@ -137,7 +137,7 @@ def evaluate_intent_on(
         model,
         witness.watch(admitted(source)),
         FeatureStore(standard_features()),
-        period=_period(start, until),
+        period=period_of(start, until),
         history=() if history is None else witness.watch(admitted(history)),
         rules=rules,
         progress=progress,
@@ -198,11 +198,13 @@ class _Judged:
         return reference_of(self._rows.values[:, columns], tuple(read))
 
 
-def _period(start: dt.datetime | None, until: dt.datetime | None) -> Period:
-    return Period(_micros(start), _micros(until))
+def period_of(start: dt.datetime | None, until: dt.datetime | None) -> Period:
+    """Give the period between two moments; None is unbounded."""
+    return Period(micros_of(start), micros_of(until))
 
 
-def _micros(moment: dt.datetime | None) -> int | None:
+def micros_of(moment: dt.datetime | None) -> int | None:
+    """Give a moment as int64 microseconds UTC."""
     if moment is None:
         return None
     return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
