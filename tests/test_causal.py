@@ -16,6 +16,13 @@ def test_the_page_says_what_the_code_does(page: str, examples: int) -> None:
     assert found.attempted > examples
 
 
+@pytest.mark.slow
+def test_worked_questions_are_answered() -> None:
+    found = doctest.testfile(str(DOCS / "questions.md"), module_relative=False, encoding="utf-8")
+    assert found.failed == 0
+    assert found.attempted > 60
+
+
 def test_everything_exported_is_listed() -> None:
     public = {
         name
