@@ -76,6 +76,36 @@ _ROBOTS: Final = (
     RobotSpec("monitor", 2), RobotSpec("checkout_monitor"), RobotSpec("crawler"),
 )  # fmt: skip
 _STOCK: Final = StockSpec(0.04, 3.0)
+_MERCH: Final = Scenario(
+    "merch",
+    (),
+    EFFECTS,
+    rates={
+        "bounce": (0.08, -0.5),
+        "list_leave": (-1.5, -0.5),
+        "list_select": (-2.7, 0.4),
+        "view_add": (-2.5, 0.75),
+        "view_leave": (-2.2, -0.4),
+        "cart_leave": (-0.3, -0.5),
+        "cart_begin": (-3.1, 0.9),
+        "begin_leave": (-3.2, -0.6),
+        "ship_leave": (-2.8, -0.5),
+        "pay_leave": (-3.5, -0.4),
+        "return": (-1.9, 0.5),
+        "land_home": 0.70,
+        "land_category": 0.28,
+        "home_search": 0.02,
+        "home_category": 0.97,
+        "resume_cart": 0.9,
+        "list_search": 0.02,
+        "view_related": 0.2,
+        "add_to_cart_page": 0.75,
+    },
+    mix={"device": {"desktop": 0.80, "mobile": 0.17, "tablet": 0.03}},
+    gap_scale=3.0,
+    gap_sigma=1.25,
+)
+"""Set from ``google_merch_store``: fewer look, fewer buy, all of it slower, most at a desk."""
 
 SCENARIOS: Final = {
     scenario.name: scenario
@@ -89,6 +119,7 @@ SCENARIOS: Final = {
         Scenario("redesign", (), EFFECTS, nuisances=(_REDESIGN,)),
         Scenario("promotion", (), EFFECTS, nuisances=(_PROMOTION,)),
         Scenario("robots", (), EFFECTS, non_shoppers=_ROBOTS),
+        _MERCH,
         Scenario("many", (*_DEFAULT, *_MORE), EFFECTS),
         Scenario(
             "weeks",
