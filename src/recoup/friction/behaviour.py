@@ -1,0 +1,196 @@
+"""Signals of behaviour: revisits, oscillation, comparison loops, rage, dead and error clicks.
+
+What shoppers do, where :mod:`recoup.friction.signals` tells what happens to them. The definitions
+are exact, and each leaves out what looks alike: a rage click must be dead as well, since steppers,
+calendars, pagination and triple-click selection are clicked fast; a comparison shopper goes to and
+fro between items, which is no hesitation over one; a careful reader stays, and returns to nothing.
+
+Sources for clicks: PostHog (three clicks within a second; no reaction within 2,500 ms) and Datadog
+(a click just before a script error; on mobile within 100 ms), as their documentation defines them.
+"""
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from recoup.errors import SnapshotError
+from recoup.events import CODE, EventBatch, encode, hash64
+from recoup.friction.waits import is_page
+
+BEHAVIOURS: Final = (
+    "revisits", "oscillation", "comparison_loop", "rage_click", "dead_click", "error_click",
+)  # fmt: skip
+"""What :class:`BehaviourDetector` looks for, a column each: append, never reorder.
+
+- ``revisits``: an item's page is returned to for the third time or more in a session, after
+  something else was opened, and no other item was returned to more than once;
+- ``oscillation``: an item is added to the cart, removed, and added again;
+- ``comparison_loop``: two items or more were each returned to twice;
+- ``rage_click``: the third dead click on one element within a second;
+- ``dead_click``: a click that its tag calls dead, or whose reaction took over 2,500 ms;
+- ``error_click``: a click that its tag says met an error, or a script error within 100 ms of one.
+"""
+
+REVISITS: Final = 3
+COMPARED: Final = 2
+RAGE_CLICKS: Final = 3
+RAGE_US: Final = 1_000_000
+DEAD_MS: Final = 2_500.0
+ERROR_US: Final = 100_000
+MOST_ITEMS: Final = 64
+"""Items of a session that are remembered; of more, the first are forgotten."""
+
+IDLE_US: Final = 1_800_000_000
+VERSION: Final = 1
+
+_DEAD: Final = frozenset(hash64(word) for word in ("dead", "dead_rage", "rage_dead"))
+_ERROR: Final = hash64("error")
+_COLUMNS: Final = ("ts", "event", "item", "element", "option", "latency_ms")
+_REVISITS, _OSCILLATION, _LOOP, _RAGE, _DEAD_CLICK, _ERROR_CLICK = range(6)
+_CLICKS: Final = (CODE["click_frustration"], CODE["custom"])
+_VIEW, _ADD, _REMOVE = CODE["view_item"], CODE["add_to_cart"], CODE["remove_from_cart"]
+_ELSEWHERE: Final = 0
+"""Stands for a page that is no item's."""
+
+
+class _Session(msgspec.Struct, array_like=True):
+    """What is remembered of a session; times are int64 microseconds UTC.
+
+    ``switches`` counts an item's turns in the cart: odd while it lies in it.
+    """
+
+    ts: int = 0
+    at: int = _ELSEWHERE
+    returns: dict[int, int] = {}
+    switches: dict[int, int] = {}
+    clicked: int = 0
+    dead: list[int] = []
+    last_click: int = -ERROR_US - 1
+
+
+class BehaviourDetector:
+    """A stage that finds signals of behaviour, event by event, in a session's memory.
+
+    At most 64 items a session, and ``max_sessions`` sessions; beyond it the longest silent are
+    forgotten. The same for batches of any size.
+
+    Examples
+    --------
+    >>> from recoup.testing import random_batch
+    >>> batch = random_batch(50, seed=1)
+    >>> BehaviourDetector().step(batch, np.ones(50, np.int64)).shape
+    (50, 6)
+    """
+
+    name = "behaviour"
+
+    def __init__(self, *, max_sessions: int = 1 << 18) -> None:
+        self.max_sessions = max_sessions
+        self._sessions: OrderedDict[int, _Session] = OrderedDict()
+
+    def step(self, batch: EventBatch, session: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which signals each event shows.
+
+        Parameters
+        ----------
+        session
+            Each event's session key, shape (n,).
+
+        Returns
+        -------
+        Shape (n, len(BEHAVIOURS)).
+        """
+        told = encode(batch, _COLUMNS)
+        page = is_page(told["event"], told["element"])
+        shown = np.zeros((len(batch), len(BEHAVIOURS)), np.bool_)
+        columns = (session, *(told[name] for name in _COLUMNS), page)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for out, (key, ts, event, item, element, option, latency_ms, opens) in zip(
+            shown, rows, strict=True
+        ):
+            own = self._recall(key, ts)
+            if opens:
+                _visit(own, item if event == _VIEW else _ELSEWHERE, out)
+            elif event in (_ADD, _REMOVE):
+                _switch(own, item, event == _ADD, out)
+            if element or event in _CLICKS:
+                _click(own, ts, element, (option, latency_ms), out)
+            elif event == CODE["ui_error"]:
+                out[_ERROR_CLICK] = 0 <= ts - own.last_click <= ERROR_US
+        return shown
+
+    def snapshot(self) -> bytes:
+        """Give the sessions' memory as versioned bytes, the longest silent first."""
+        return msgspec.msgpack.encode((VERSION, list(self._sessions.items())))
+
+    def restore(self, state: bytes, /) -> None:
+        """Take up the state that :meth:`snapshot` gave.
+
+        Raises
+        ------
+        SnapshotError
+            If the bytes are of another version.
+        """
+        try:
+            version, sessions = msgspec.msgpack.decode(
+                state, type=tuple[int, list[tuple[int, _Session]]]
+            )
+        except msgspec.MsgspecError as error:
+            raise SnapshotError(f"Expected the state of behaviours: {error}") from error
+        if version != VERSION:
+            raise SnapshotError(f"Expected behaviours of version {VERSION}, got {version}")
+        self._sessions = OrderedDict(sessions)
+
+    def _recall(self, key: int, ts: int) -> _Session:
+        own = self._sessions.pop(key, None)
+        if own is None or ts - own.ts > IDLE_US:
+            own = _Session()
+        own.ts = max(own.ts, ts)
+        self._sessions[key] = own
+        if len(self._sessions) > self.max_sessions:
+            self._sessions.popitem(last=False)
+        return own
+
+
+def _visit(own: _Session, item: int, out: NDArray[np.bool_]) -> None:
+    """Note a page: an item's counts as a return where something else was opened since."""
+    if item not in (_ELSEWHERE, own.at):
+        own.returns[item] = own.returns.get(item, -1) + 1
+        _bound(own.returns)
+        compared = sum(count >= COMPARED for count in own.returns.values())
+        out[_REVISITS] = own.returns[item] >= REVISITS and compared < COMPARED
+        out[_LOOP] = own.returns[item] >= COMPARED and compared >= COMPARED
+    own.at = item
+
+
+def _switch(own: _Session, item: int, added: bool, out: NDArray[np.bool_]) -> None:  # noqa: FBT001
+    """Note a change of the cart; one more of what lies in it is no turn."""
+    turns = own.switches.get(item, 0)
+    if item == _ELSEWHERE or (turns % 2 == 1) == added:
+        return
+    own.switches[item] = turns + 1
+    _bound(own.switches)
+    out[_OSCILLATION] = added and turns > 0
+
+
+def _click(
+    own: _Session, ts: int, element: int, told: tuple[int, float], out: NDArray[np.bool_]
+) -> None:
+    option, latency_ms = told
+    dead = option in _DEAD or latency_ms > DEAD_MS
+    if element != own.clicked or not dead:
+        own.clicked, own.dead = element, []
+    if dead:
+        own.dead = [*own.dead, ts][-RAGE_CLICKS:]
+    out[_DEAD_CLICK] = dead
+    out[_RAGE] = len(own.dead) == RAGE_CLICKS and ts - own.dead[0] <= RAGE_US
+    out[_ERROR_CLICK] = option == _ERROR
+    own.last_click = ts
+
+
+def _bound(items: dict[int, int]) -> None:
+    if len(items) > MOST_ITEMS:
+        del items[next(iter(items))]

@@ -1,0 +1,159 @@
+"""Signals of behaviour, and the false alarms of the catalogue that must not look like one."""
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recoup.errors import SnapshotError
+from recoup.events import EVENT_SCHEMA, ITEM_SCHEMA, EventBatch, conform, take
+from recoup.friction.behaviour import BEHAVIOURS, BehaviourDetector
+
+START = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
+Row = dict[str, object]
+
+
+def batch_of(rows: list[Row]) -> EventBatch:
+    """Make events ten seconds apart, unless they say when (``at``, in seconds)."""
+    filled = []
+    for n, row in enumerate(rows):
+        told = {key: value for key, value in row.items() if key != "at"}
+        when = START + dt.timedelta(seconds=float(str(row.get("at", 10 * n))))
+        filled.append({"ts": when, "source": "web", "id": str(n), "seq": 0, "visitor": "v"} | told)
+    frame = pl.DataFrame(filled, infer_schema_length=None)
+    return EventBatch(conform(frame, EVENT_SCHEMA), pl.DataFrame(schema=ITEM_SCHEMA))
+
+
+def shown(rows: list[Row]) -> list[set[str]]:
+    batch = batch_of(rows)
+    found = BehaviourDetector().step(batch, np.ones(len(batch), np.int64))
+    return [{name for name, hit in zip(BEHAVIOURS, row, strict=True) if hit} for row in found]
+
+
+def view(item: str) -> Row:
+    return {"event": "view_item", "item": item}
+
+
+def click(at: float, element: str = "buy", **more: object) -> Row:
+    return {"event": "click_frustration", "element": element, "at": at} | more
+
+
+LIST: Row = {"event": "view_item_list"}
+ADD: Row = {"event": "add_to_cart", "item": "a", "element": "buy"}
+REMOVE: Row = {"event": "remove_from_cart", "item": "a"}
+DEAD_RAGE = [click(k / 4, option="dead") for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "behaviour"),
+    [
+        ([view("a"), LIST] * 3 + [view("a")], "revisits"),
+        ([view("a"), view("b"), view("a"), view("c"), view("a"), LIST, view("a")], "revisits"),
+        ([ADD, REMOVE, ADD], "oscillation"),
+        ([view("a"), view("b")] * 3, "comparison_loop"),
+        (DEAD_RAGE, "rage_click"),
+        ([click(0.0, option="dead")], "dead_click"),
+        ([click(0.0, latency_ms=2_600.0)], "dead_click"),
+        ([click(0.0, option="error")], "error_click"),
+        ([ADD | {"at": 0.0}, {"event": "ui_error", "at": 0.05}], "error_click"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_behaviour_shows(rows: list[Row], behaviour: str) -> None:
+    assert behaviour in shown(rows)[-1]
+
+
+STEPPER = [click(k / 5, "plus", option="rage", latency_ms=40.0) for k in range(6)]
+CALENDAR = [click(k / 3, "next_month", latency_ms=90.0) for k in range(5)]
+PAGINATION: list[Row] = [
+    {"event": "view_item_list", "element": "next_page", "at": k / 4} for k in range(5)
+]
+TRIPLE_CLICK = [click(k / 10, "title", option="rage") for k in range(3)]
+READER: list[Row] = [view("a"), {"event": "scroll"}, {"event": "scroll"}, view("a"), view("a")]
+COMPARISON = [view("a"), view("b")] * 4
+CHANGED_MIND: list[Row] = [ADD, REMOVE]
+TWO_OF_IT: list[Row] = [ADD, ADD, ADD, REMOVE]
+COUPON_HUNTER: list[Row] = [
+    ADD,
+    {"event": "coupon_attempt", "error_code": "expired"},
+    {"event": "view_cart", "at": 3_000},
+    {"event": "coupon_attempt", "error_code": "expired", "at": 3_010},
+    {"event": "view_cart", "at": 7_000},
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "behaviours"),
+    [
+        pytest.param(STEPPER, {"rage_click", "dead_click"}, id="stepper"),
+        pytest.param(CALENDAR, {"rage_click", "dead_click"}, id="calendar"),
+        pytest.param(PAGINATION, {"rage_click", "dead_click"}, id="pagination"),
+        pytest.param(TRIPLE_CLICK, {"rage_click", "revisits"}, id="triple click"),
+        pytest.param(READER, set(BEHAVIOURS), id="careful reader"),
+        pytest.param(COMPARISON, {"revisits", "oscillation"}, id="comparison shopper"),
+        pytest.param(CHANGED_MIND, set(BEHAVIOURS), id="changed mind"),
+        pytest.param(TWO_OF_IT, set(BEHAVIOURS), id="two of it"),
+        pytest.param(COUPON_HUNTER, set(BEHAVIOURS), id="coupon hunter"),
+        pytest.param(
+            [click(2.0 * k, option="dead") for k in range(5)], {"rage_click"}, id="slow clicks"
+        ),
+        pytest.param(
+            [click(k / 4, f"e{k}", option="dead") for k in range(5)], {"rage_click"}, id="elements"
+        ),
+        pytest.param(
+            [ADD | {"at": 0.0}, {"event": "ui_error", "at": 0.2}], {"error_click"}, id="later error"
+        ),
+    ],
+)
+def test_what_only_looks_like_a_behaviour_does_not(rows: list[Row], behaviours: set[str]) -> None:
+    assert all(not behaviours & found for found in shown(rows))
+
+
+def test_a_stepper_that_is_dead_is_a_rage_click_as_well() -> None:
+    dead = [row | {"latency_ms": 4_000.0} for row in STEPPER]
+    assert "rage_click" in shown(dead)[-1]
+
+
+def test_a_session_that_fell_silent_begins_anew() -> None:
+    rows = [view("a"), LIST, view("a"), LIST, view("a"), LIST]
+    assert "revisits" not in shown([*rows, view("a") | {"at": 4_000}])[-1]
+    assert "revisits" in shown([*rows, view("a")])[-1]
+
+
+KINDS = st.sampled_from([view("a"), view("b"), LIST, ADD, REMOVE, click(0.0, option="dead")])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    kinds=st.lists(st.tuples(KINDS, st.integers(1, 3)), min_size=1, max_size=40),
+    size=st.integers(1, 7),
+)
+def test_batches_of_any_size_and_a_restore_change_nothing(
+    kinds: list[tuple[Row, int]], size: int
+) -> None:
+    batch = batch_of([row | {"at": n / 2} for n, (row, _) in enumerate(kinds)])
+    keys = np.array([who for _, who in kinds])
+    whole = BehaviourDetector().step(batch, keys)
+    detector, parts = BehaviourDetector(), []
+    for start in range(0, len(batch), size):
+        picked = np.arange(start, min(start + size, len(batch)))
+        parts.append(detector.step(take(batch, picked), keys[picked]))
+        state = detector.snapshot()
+        detector = BehaviourDetector()
+        detector.restore(state)
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_memory_is_bounded_and_bytes_of_something_else_are_refused() -> None:
+    detector = BehaviourDetector(max_sessions=20)
+    for key in range(1, 300):
+        detector.step(batch_of([view("a")]), np.array([key]))
+    assert len(detector.snapshot()) < 20 * 60
+    many = BehaviourDetector()
+    many.step(batch_of([view(f"i{k}") for k in range(500)]), np.ones(500, np.int64))
+    assert len(many.snapshot()) < 64 * 12
+    with pytest.raises(SnapshotError):
+        detector.restore(b"something else")
