@@ -1,6 +1,7 @@
 """Arguments that several commands take, with one wording."""
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from recoup.errors import ConfigError
 
 if TYPE_CHECKING:
     from recoup.non_shoppers import Rules
-    from recoup.sources.base import Source
+    from recoup.sources import Privacy, Source
 
 Log = Annotated[
     Path,
@@ -36,6 +37,27 @@ RulesFile = Annotated[
         "--rules", help="Rules (TOML) for bots, monitors, staff and test orders, who are left out."
     ),
 ]
+PRIVACY_VARIABLE = "RECOUP_PRIVACY"
+KEY_VARIABLE = "RECOUP_SECRET"
+KEY_FILE_VARIABLE = "RECOUP_SECRET_FILE"
+
+
+PrivacyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--privacy",
+        envvar=PRIVACY_VARIABLE,
+        help="Privacy settings (TOML): allowed fields, hashed visitors, consent.",
+    ),
+]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--secret-file",
+        envvar=KEY_FILE_VARIABLE,
+        help="File with the secret for hashing visitors; or set RECOUP_SECRET.",
+    ),
+]
 Registry = Annotated[Path, typer.Option(help="Directory of the model registry.")]
 ModelVersion = Annotated[
     int | None, typer.Option("--version", help="Version of the model; the newest if not named.")
@@ -50,16 +72,55 @@ History = Annotated[
 ]
 
 
-def open_log(log: Path, log_format: str | None, mapping: Path | None) -> "Source":
-    """Open a log as the command line names it."""
+def open_log(
+    log: Path,
+    log_format: str | None,
+    mapping: Path | None,
+    *,
+    privacy: Path | None = None,
+    secret_file: Path | None = None,
+) -> "Source":
+    """Open a log as the command line, or else the environment, names it."""
     from recoup.sources import open_source
 
     refuse_both(log_format, mapping)
-    return open_source(log, format=log_format, mapping=mapping)
+    settings = read_privacy(privacy)
+    secret = read_secret(secret_file) if settings is not None and settings.hash_visitors else None
+    return open_source(log, format=log_format, mapping=mapping, privacy=settings, secret=secret)
 
 
-def read_rules(path: Path | None) -> "Rules | None":
+def read_privacy(path: Path | None) -> "Privacy | None":
+    """Read the privacy settings, those that RECOUP_PRIVACY names if there is no path.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or does not keep the format.
+    """
+    from recoup.sources.privacy import parse_privacy
+
+    named = path or _variable(PRIVACY_VARIABLE)
+    return None if named is None else parse_privacy(_text(named), where=str(named))
+
+
+def read_secret(path: Path | None) -> bytes | None:
+    """Give the secret for hashing visitors: from a file, or as RECOUP_SECRET itself."""
+    named = path or _variable(KEY_FILE_VARIABLE)
+    if named is not None:
+        return _text(named).strip().encode()
+    return os.environ[KEY_VARIABLE].encode() if KEY_VARIABLE in os.environ else None
+
+
+def _variable(name: str) -> Path | None:
+    return Path(os.environ[name]) if os.environ.get(name) else None
+
+
+def read_rules(
+    path: Path | None, *, privacy: Path | None = None, secret_file: Path | None = None
+) -> "Rules | None":
     """Read rules for non-shoppers; files that a rule names stand beside it.
+
+    Where visitors are hashed, so are those that the rules name.
 
     Raises
     ------
@@ -67,6 +128,7 @@ def read_rules(path: Path | None) -> "Rules | None":
         If a file cannot be read, or does not keep the format.
     """
     from recoup.non_shoppers import parse_rules
+    from recoup.sources.privacy import Pseudonyms
 
     if path is None:
         return None
@@ -74,7 +136,11 @@ def read_rules(path: Path | None) -> "Rules | None":
     def lines(name: str) -> list[str]:
         return [line.strip() for line in _text(path.parent / name).splitlines() if line.strip()]
 
-    return parse_rules(_text(path), where=str(path), read_list=lines)
+    rules = parse_rules(_text(path), where=str(path), read_list=lines)
+    settings, secret = read_privacy(privacy), read_secret(secret_file)
+    if settings is None or not settings.hash_visitors or secret is None:
+        return rules
+    return rules.renamed("visitor", Pseudonyms(secret).of)
 
 
 def _text(path: Path) -> str:
@@ -82,7 +148,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"Expected a file of rules, got `{path}`: {error}", hint="docs/non_shoppers.md"
+            f"Expected a file of text, got `{path}`: {error}", hint="check the path"
         ) from error
 
 

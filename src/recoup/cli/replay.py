@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recoup.cli.arguments import Format, Log, Mapping, RulesFile, open_log, read_rules
+from recoup.cli.arguments import (
+    Format,
+    Log,
+    Mapping,
+    PrivacyFile,
+    RulesFile,
+    SecretFile,
+    open_log,
+    read_rules,
+)
 from recoup.cli.output import EXIT_CODES, JsonFlag, progress_bar, stdout
 
 if TYPE_CHECKING:
@@ -19,7 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("replay", epilog=EXIT_CODES)(replay)
 
 
-def replay(
+def replay(  # noqa: PLR0913 - one argument an option
     source: Log,
     *,
     out: Annotated[Path, typer.Option(help="Directory for the results; a cut run resumes there.")],
@@ -33,6 +42,8 @@ def replay(
         ),
     ] = None,
     rules: RulesFile = None,
+    privacy: PrivacyFile = None,
+    secret_file: SecretFile = None,
     json: JsonFlag = False,
 ) -> None:
     """Replay a log through the whole flow: find defects, and decide as if it were live.
@@ -47,18 +58,27 @@ def replay(
     """
     from recoup.report import summary_panel, to_json
     from recoup.runners.replay import replay_source
+    from recoup.sources import mark_of
 
-    log = open_log(source, format, mapping)
+    log = open_log(source, format, mapping, privacy=privacy, secret_file=secret_file)
     model, served = (None, None) if registry is None else _serving_model(registry)
     with progress_bar("replaying", log.size_hint()) as tick:
         summary = replay_source(
             log,
             out,
             title=source.resolve().name,
-            identity=_identity(source, format, {"mapping": mapping, "rules": rules}, model),
+            identity=_identity(
+                source,
+                format,
+                {"mapping": mapping, "rules": rules, "privacy": privacy},
+                {
+                    "with model": None if model is None else model.hash[:12],
+                    "under secret": mark_of(log),
+                },
+            ),
             intent=model,
             served=served,
-            rules=read_rules(rules),
+            rules=read_rules(rules, privacy=privacy, secret_file=secret_file),
             progress=tick,
         )
     if json:
@@ -75,7 +95,10 @@ def _serving_model(registry: Path) -> "tuple[IntentModel, Loaded]":
 
 
 def _identity(
-    source: Path, log_format: str | None, files: dict[str, Path | None], model: "IntentModel | None"
+    source: Path,
+    log_format: str | None,
+    files: dict[str, Path | None],
+    names: dict[str, str | None],
 ) -> str:
     """Say in one line what is replayed: another line needs another directory."""
     parts = [str(source.resolve())]
@@ -84,6 +107,5 @@ def _identity(
     for name, file in files.items():
         if file is not None:
             parts.append(f"by {name} {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}")
-    if model is not None:
-        parts.append(f"with model {model.hash[:12]}")
+    parts += [f"{word} {name}" for word, name in names.items() if name is not None]
     return " ".join(parts)

@@ -14,7 +14,7 @@ from recoup.injection.plan import Plan, in_sessions, make_plan
 from recoup.injection.shop import ShopLog
 from recoup.injection.spec import InjectionSpec
 from recoup.injection.tables import TableLog
-from recoup.sources import open_source
+from recoup.sources import open_as_is
 from recoup.sources.files import TRUTH
 from recoup.sources.google_merch_store import GoogleMerchStore
 from recoup.sources.mapped import MappedSource
@@ -34,7 +34,7 @@ def inject_log(
     Parameters
     ----------
     path, format, mapping, now
-        As :func:`recoup.sources.open_source` takes them.
+        As :func:`recoup.sources.open_as_is` takes them.
     spec
         What to put in.
     out
@@ -87,7 +87,7 @@ def _open(
     path: Path, log_format: str | None, mapping: Path | None, now: dt.datetime | None
 ) -> ShopLog | TableLog:
     moment = now or dt.datetime.now(dt.UTC)
-    source = open_source(path, format=log_format, mapping=mapping, now=moment)
+    source = open_as_is(path, format=log_format, mapping=mapping, now=moment)
     if isinstance(source, GoogleMerchStore):
         return ShopLog(path, source)
     if isinstance(source, MappedSource):

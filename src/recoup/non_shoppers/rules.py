@@ -96,6 +96,16 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The shop's own rules and, behind them, the built-in ones."""
         return (*self.rule, *(STANDARD if self.standard else ()))
 
+    def renamed(self, column: str, name: Callable[[str], str]) -> "Rules":
+        """Give the same rules over other names for a column's values."""
+        changed = (
+            msgspec.structs.replace(rule, equals=tuple(map(name, rule.equals)))
+            if rule.column == column
+            else rule
+            for rule in self.rule
+        )
+        return msgspec.structs.replace(self, rule=tuple(changed))
+
 
 MONITOR: Final = (
     r"(?i)pingdom|uptime|statuscake|site24x7|gtmetrix|lighthouse|pagespeed|newrelic|datadog|"

@@ -98,6 +98,10 @@ def render_html(summary: Summary) -> str:
             (reason, words.DEAD_LETTERS.get(reason, reason.replace("_", " ")), words.count(n))
             for reason, n in summary.dead_letters.items()
         ],
+        removed=[
+            (words.REMOVED.get(kind, kind.replace("_", " ")), words.count(n))
+            for kind, n in summary.privacy.items()
+        ],
         strangers=[
             (
                 words.NON_SHOPPERS[kind],

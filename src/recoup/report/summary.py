@@ -253,6 +253,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         How long a return was waited for, in seconds.
     non_shoppers
         Bots, monitors, staff and test orders by kind: they are in ``events``, and in nothing else.
+    privacy
+        What was taken off at the door, by kind: addresses, fields, identifiers, whole events.
     saved
         Net value against the permanent holdout; None unless decisions were executed.
     models
@@ -282,6 +284,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     abandoned_carts: dict[str, int] = {}
     abandonment_horizon_s: int | None = None
     non_shoppers: dict[str, Counted] = {}
+    privacy: dict[str, int] = {}
     seconds: float = 0.0
     events_per_second: float = 0.0
     peak_rss_mb: float = 0.0
@@ -314,6 +317,7 @@ def summarise(  # noqa: PLR0913
     abandoned_carts: Mapping[str, int] | None = None,
     abandonment_horizon_s: int | None = None,
     non_shoppers: Mapping[str, Counted] | None = None,
+    privacy: Mapping[str, int] | None = None,
     saved: Lift | None = None,
     models: Sequence[ModelHealth] = (),
     seconds: float = 0.0,
@@ -341,6 +345,7 @@ def summarise(  # noqa: PLR0913
         abandoned_carts=dict(abandoned_carts or {}),
         abandonment_horizon_s=abandonment_horizon_s,
         non_shoppers=dict(non_shoppers or {}),
+        privacy=dict(privacy or {}),
         seconds=seconds,
         events_per_second=events / seconds if seconds > 0 else 0.0,
         peak_rss_mb=peak_rss_mb,

@@ -383,3 +383,14 @@ NON_SHOPPERS: Final = {
     "round_the_clock": "active around the clock",
 }
 """Why somebody counts as no shopper."""
+
+REMOVED: Final = {
+    "ip": "values with internet addresses",
+    "email": "values with e-mail addresses",
+    "email_or_ip_as_key": "visitors, visits, orders or events named by an address, renamed",
+    "not_allowed": "values of fields that are not allowed",
+    "personal": "values that name a person or a device",
+    "hashed": "events whose visitor is known by a hash alone",
+    "consent_denied": "events of people who said no",
+}
+"""What privacy takes off."""

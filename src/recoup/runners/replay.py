@@ -32,7 +32,7 @@ from recoup.report import (
 )
 from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.local import LocalRunner
-from recoup.sources import Source, SourceBatch, merge_findings
+from recoup.sources import Source, SourceBatch, merge_findings, removed_of
 from recoup.state import Changes
 from recoup.stores import SqliteJournal
 
@@ -124,6 +124,7 @@ def replay_source(
             carts=carts.opened,
             abandoned_carts=carts.abandoned,
             non_shoppers=engine.non_shoppers.counts,
+            privacy=removed_of(source),
             abandonment_horizon_s=round(engine.settings.abandonment_s),
             models=_models(served, watch, journeys),
             seconds=time.perf_counter() - begun,

@@ -10,11 +10,13 @@ from recoup.sources.beside import lines_beside, native_files
 from recoup.sources.files import find_files, pick_files
 from recoup.sources.google_merch_store import NAME as SHOP
 from recoup.sources.google_merch_store import GoogleMerchStore, is_shop
+from recoup.sources.guard import Guarded, mark_of, removed_of
 from recoup.sources.inspection import Inspection, inspect_log
 from recoup.sources.mapped import MappedSource
 from recoup.sources.mapping import load_mapping
 from recoup.sources.native import MAPPING, is_native, write_native
 from recoup.sources.native import NAME as NATIVE
+from recoup.sources.privacy import Privacy, Pseudonyms
 from recoup.sources.readers import first_block
 from recoup.sources.shipped import NAMES as SHIPPED
 from recoup.sources.shipped import open_shipped, recognise
@@ -23,12 +25,17 @@ from recoup.sources.tables import Dialect
 __all__ = [
     "FORMATS",
     "ROWS",
+    "Guarded",
     "Inspection",
+    "Privacy",
     "Source",
     "SourceBatch",
     "inspect_log",
+    "mark_of",
     "merge_findings",
+    "open_as_is",
     "open_source",
+    "removed_of",
     "write_native",
 ]
 
@@ -42,8 +49,41 @@ def open_source(
     format: str | None = None,  # noqa: A002
     mapping: Path | None = None,
     now: dt.datetime | None = None,
+    privacy: Privacy | None = None,
+    secret: bytes | None = None,
 ) -> Source:
-    """Open a log.
+    """Open a log, with what privacy does not let in taken off.
+
+    Parameters
+    ----------
+    path, format, mapping, now
+        As :func:`open_as_is` takes them.
+    privacy
+        What may come in; internet and e-mail addresses go where it is not given.
+    secret
+        Makes the keyed hashes by which visitors are called, if they are.
+
+    Raises
+    ------
+    SourceError
+        If there is no log, or none of a known format.
+    MappingError
+        If the mapping file does not fit.
+    ConfigError
+        If a secret is missing, or too short.
+    """
+    pseudonyms = None if secret is None else Pseudonyms(secret)
+    return Guarded(open_as_is(path, format=format, mapping=mapping, now=now), privacy, pseudonyms)
+
+
+def open_as_is(
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    mapping: Path | None = None,
+    now: dt.datetime | None = None,
+) -> Source:
+    """Open a log as it stands, addresses and all.
 
     Parameters
     ----------
