@@ -75,14 +75,15 @@ def test_only_the_first_executed_decision_of_a_visitor_counts() -> None:
     outcomes = pl.DataFrame(
         {
             "decision": [1, 2, 3, 4, 5, 6],
-            "net_value_micros": [v * 1_000_000 for v in (4, 100, 2, 1, 1, 100)],
+            "net_value_micros": [v * 1_000_000 for v in (5, 100, 2, 1, 1, 100)],
+            "later_cost_micros": [v * 1_000_000 for v in (1, 0, 0, 0, 0, 0)],
         }
     )
     compared.step(decisions, outcomes)
     lift = compared.lift()
     assert lift is not None
     assert (lift.per_visitor.value, lift.treated, lift.holdout) == (2.0, 2, 2)
-    revised = pl.DataFrame({"decision": [1], "net_value_micros": [0]})
+    revised = pl.DataFrame({"decision": [1], "net_value_micros": [0], "later_cost_micros": 0})
     compared.step(decisions.clear(), revised)
     after = compared.lift()
     assert after is not None

@@ -45,6 +45,7 @@ def log_of(
             "orders": orders,
             "matured_at": [0] * count,
             "revision": [0] * count,
+            "later_cost_micros": [0] * count,
         }
     )
     return decisions, outcomes.select(pl.col(n).cast(kind) for n, kind in OUTCOME_SCHEMA.items())

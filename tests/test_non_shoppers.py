@@ -175,7 +175,9 @@ def test_decisions_of_one_found_out_later_are_not_learned_from() -> None:
          "slice": "policy", "propensity": 0.5, "options": [["never"]] * 2,
          "propensities": [[0.5]] * 2, "executed": True}
     )  # fmt: skip
-    outcomes = pl.DataFrame({"decision": [1, 2], "net_value_micros": 1, "orders": 1, "revision": 0})
+    outcomes = pl.DataFrame(
+        {"decision": [1, 2], "net_value_micros": 1, "orders": 1, "revision": 0}
+    ).with_columns(later_cost_micros=0)
     learner = Learner()
     learner.step(decisions, outcomes.clear())
     learner.leave_out(["bot"])

@@ -1,5 +1,6 @@
 import datetime as dt
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -68,7 +69,7 @@ def test_an_outcome_matures_once_the_watermark_has_passed_the_horizon() -> None:
     assert fold(join, decision(1, 0), [event("purchase", 40, value=50)], view) == []
     assert join.waiting == 1
     matured = join.step(Followed(batch_of(event("page_view", 100.1)), NOTHING))
-    assert matured.row(0) == (1, 100, 50 * MICROS, 1, at(100), 0)
+    assert matured.row(0) == (1, 100, 50 * MICROS, 1, at(100), 0, 0)
     assert join.waiting == 0
 
 
@@ -118,6 +119,34 @@ def test_costs_are_taken_off_once_per_act_and_per_order() -> None:
     assert fold(make(), decisions, [event("page_view", 200)]) == [
         (1, -0.02, 0, 0), (2, 0.0, 0, 0), (3, 0.0, 0, 0),
     ]  # fmt: skip
+
+
+def test_what_later_acts_on_the_visitor_cost_in_the_window_stands_beside() -> None:
+    acts = [decision(1, 0), decision(2, 10, "act:retry"), decision(3, 20, "act:coupon")]
+    others = [decision(4, 101, "act:retry"), decision(5, 20, "act:coupon", visitor="other")]
+    rows = [
+        event("purchase", 15, value=10),
+        event("purchase", 30, value=20),
+        event("purchase", 110, value=40),
+        event("page_view", 220),
+    ]
+    join = make()
+    found = join.step(Followed(batch_of(*rows), pl.concat([*acts, *others])))
+    later = dict(found.select("decision", pl.col("later_cost_micros") / MICROS).iter_rows())
+    retries = (0.02 + 0.3, 0.02 + 0.4)
+    assert later == pytest.approx({1: retries[0] + 2, 2: 6 + retries[1], 3: retries[1], 4: 0, 5: 0})
+    net = dict(found.select("decision", pl.col("net_value_micros") / MICROS).iter_rows())
+    assert net[1] == 30.0
+
+
+def test_a_late_act_revises_the_window_that_it_lies_in() -> None:
+    join = make()
+    rows = [event("purchase", 30, value=20), event("page_view", 110)]
+    first = join.step(Followed(batch_of(*rows), decision(1, 0)))
+    assert first["later_cost_micros"].to_list() == [0]
+    again = join.step(Followed(EventBatch(*empty_frames()), decision(2, 95, "act:retry")))
+    told = again.select("decision", "revision", "later_cost_micros").rows()
+    assert told == [(1, 1, 20_000)]
 
 
 def test_an_executed_intervention_without_a_cost_is_refused() -> None:
@@ -255,14 +284,15 @@ def test_final_outcomes_are_what_brute_force_says_in_any_order_of_arrival(
         join.step(Followed(part, decide(part))) for part in split_batch(take(batch, arrival), 11)
     ]
     found.append(join.step(Followed(EventBatch(*empty_frames()), NOTHING, micros(10_000))))
-    last = {row[0]: row[2:4] for row in pl.concat(found).rows()}
+    last = {row[0]: (*row[2:4], row[6]) for row in pl.concat(found).rows()}
     assert last == brute_force(batch, horizon=60 * MICROS, refund=1000 * MICROS)
 
 
-def brute_force(batch: EventBatch, horizon: int, refund: int) -> dict[int, tuple[int, int]]:
+def brute_force(batch: EventBatch, horizon: int, refund: int) -> dict[int, tuple[int, int, int]]:
     rows = batch.events.with_columns(pl.col("ts").to_physical()).to_dicts()
     expected = {}
-    for made in decide(batch).with_columns(pl.col("ts").to_physical()).to_dicts():
+    decided = decide(batch).with_columns(pl.col("ts").to_physical()).to_dicts()
+    for made in decided:
         if not made["executed"]:
             continue
         mine = [row for row in rows if row["visitor"] == made["visitor"]]
@@ -287,8 +317,24 @@ def brute_force(batch: EventBatch, horizon: int, refund: int) -> dict[int, tuple
         refunds = unnamed + sum(min(value, given_back[key]) for key, value in counted.items())
         share = 0.1 if made["action"] == "act:coupon" else 0.0
         cost = sum(round(value * share) for value in counted.values())
-        expected[made["id"]] = (sum(counted.values()) - refunds - cost, len(counted))
+        net = sum(counted.values()) - refunds - cost
+        expected[made["id"]] = (net, len(counted), later_cost(decided, made, end, orders))
     return expected
+
+
+def later_cost(
+    decided: list[dict[str, Any]],
+    made: dict[str, Any],
+    end: int,
+    orders: dict[str, tuple[int, int]],
+) -> int:
+    cost = 0
+    for other in decided:
+        same = other["executed"] and other["visitor"] == made["visitor"]
+        if same and other["action"] == "act:coupon" and made["ts"] < other["ts"] <= end:
+            placed = [value for ts, value in orders.values() if other["ts"] < ts <= end]
+            cost += sum(round(value * 0.1) for value in placed)
+    return cost
 
 
 def test_a_join_of_other_settings_is_refused() -> None:

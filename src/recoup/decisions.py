@@ -191,6 +191,9 @@ class Outcome(msgspec.Struct, frozen=True):
         When the horizon had passed, int64 microseconds UTC.
     revision
         0 at first; a refund or a late event raises it.
+    later_cost_micros
+        What acts on the same visitor that followed within the window cost in it; not taken off
+        the net value, which is this decision's alone.
     """
 
     decision: int
@@ -199,6 +202,7 @@ class Outcome(msgspec.Struct, frozen=True):
     orders: int
     matured_at: int
     revision: int = 0
+    later_cost_micros: int = 0
 
 
 OUTCOME_SCHEMA: Final = pl.Schema(
@@ -209,6 +213,7 @@ OUTCOME_SCHEMA: Final = pl.Schema(
         "orders": pl.Int64(),
         "matured_at": TIMESTAMP,
         "revision": pl.Int64(),
+        "later_cost_micros": pl.Int64(),
     }
 )
 

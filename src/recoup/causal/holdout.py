@@ -14,7 +14,8 @@ class HoldoutComparison:
     """A fold of decisions and outcomes into one net value per visitor, on either side.
 
     A visitor counts from the first decision that was due, by the outcome of that decision's
-    window: the first one, because later decisions depend on what was done before. Decisions that
+    window: the first one, because later decisions depend on what was done before. What later acts
+    on them cost within the window is taken off, since what they brought is in it. Decisions that
     were not executed do not count. Memory is one entry per such visitor.
 
     Examples
@@ -34,11 +35,12 @@ class HoldoutComparison:
     ...     {
     ...         "decision": list(range(8)),
     ...         "net_value_micros": [v * 1_000_000 for v in values],
+    ...         "later_cost_micros": [500_000] * 4 + [0] * 4,
     ...     }
     ... )
     >>> compared.step(decisions, outcomes)
     >>> compared.lift().per_visitor.value
-    5.0
+    4.5
     """
 
     def __init__(self) -> None:
@@ -53,7 +55,8 @@ class HoldoutComparison:
             if visitor not in self._visitors:
                 self._visitors[visitor] = decision
                 self._is_holdout[decision] = group == HOLDOUT
-        for decision, value in outcomes.select("decision", "net_value_micros").iter_rows():
+        net = pl.col("net_value_micros") - pl.col("later_cost_micros")
+        for decision, value in outcomes.select("decision", net).iter_rows():
             if decision in self._is_holdout:
                 self._values[decision] = value
 

@@ -17,7 +17,7 @@ from recoup.decisions import OUTCOME_SCHEMA, Action, Outcome
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import MICROS, TIMESTAMP, EventBatch
 
-VERSION: Final = 1
+VERSION: Final = 2
 DAY_S: Final = 86_400.0
 
 UNNAMED: Final = "\x1f"
@@ -77,8 +77,9 @@ class _Window(msgspec.Struct, array_like=True):
     start: int
     end: int
     intervention: str
-    reported: tuple[int, int] | None = None
+    reported: tuple[int, int, int] | None = None
     revision: int = 0
+    later: list[tuple[int, str]] = []
 
 
 class _Ledger(msgspec.Struct, array_like=True):
@@ -106,7 +107,8 @@ class OutcomeJoin:
     An order counts once however often its receipt is seen, at its earliest time. A refund that
     names an order counts with it, up to its value, from the decision on; one that names none counts
     where its time lies in the window. What an order costs the intervention is not given back by a
-    refund.
+    refund. What acts that follow on the same visitor cost within the window stands beside the net
+    value.
 
     Parameters
     ----------
@@ -200,8 +202,7 @@ class OutcomeJoin:
         ConfigError
             If an executed intervention has no cost.
         """
-        self._open(batch.decisions)
-        outcomes: list[Outcome] = []
+        outcomes = [*self._open(batch.decisions)]
         for row in _money(batch.batch.events):
             outcomes += self._advance(row[0])
             outcomes += self._book(*row[1:])
@@ -239,8 +240,8 @@ class OutcomeJoin:
     def _settings(self) -> tuple[int, int, int]:
         return self._horizon, self._lateness, self._refund
 
-    def _open(self, decisions: pl.DataFrame) -> None:
-        """Open a window for every decision that was executed."""
+    def _open(self, decisions: pl.DataFrame) -> Iterator[Outcome]:
+        """Open a window for every decision that was executed; give those that it revises."""
         if not decisions.height:
             return
         executed = decisions.filter("executed").select("id", _MICROS, "visitor", "action")
@@ -252,9 +253,21 @@ class OutcomeJoin:
                 )
             if decision not in self._windows:
                 window = _Window(visitor, ts, ts + self._horizon, intervention)
+                yield from self._note_later(window)
                 self._windows[decision] = window
                 self._of_visitor.setdefault(visitor, []).append(decision)
                 heapq.heappush(self._due, self._next_due(decision, window))
+
+    def _note_later(self, new: _Window) -> Iterator[Outcome]:
+        """Note which acts lie in the windows of the same visitor's earlier decisions."""
+        for decision in self._of_visitor.get(new.visitor, ()):
+            window = self._windows[decision]
+            if new.intervention and window.start <= new.start <= window.end:
+                window.later.append((new.start, new.intervention))
+                if window.reported is not None:
+                    yield from self._report(decision, window)
+            elif window.intervention and new.start < window.start <= new.end:
+                new.later.append((window.start, window.intervention))
 
     def _book(
         self, ts: int, visitor: str, event: str, order: str | None, value: int | None, name: str
@@ -308,21 +321,21 @@ class OutcomeJoin:
             return
         window.revision += window.reported is not None
         window.reported = found
-        net, orders = found
+        net, orders, later = found
         horizon_s = self._horizon // MICROS
-        yield Outcome(decision, horizon_s, net, orders, window.end, window.revision)
+        yield Outcome(decision, horizon_s, net, orders, window.end, window.revision, later)
 
-    def _net_value(self, window: _Window) -> tuple[int, int]:
-        """Give orders less refunds less cost, in micro-units, and the number of orders."""
+    def _net_value(self, window: _Window) -> tuple[int, int, int]:
+        """Give orders less refunds less cost, the number of orders, and what later acts cost."""
         ledger = self._ledgers.get(window.visitor, _Ledger())
-        orders = {
-            order: value
-            for order, (ts, value) in ledger.orders.items()
-            if window.start < ts <= window.end
-        }
+        orders = _placed(ledger, window.start, window.end)
         cost = self._costs[window.intervention].of([*orders.values()]) if window.intervention else 0
+        later = sum(
+            self._costs[intervention].of([*_placed(ledger, start, window.end).values()])
+            for start, intervention in window.later
+        )
         refunded = self._refunded(window, ledger, orders)
-        return sum(orders.values()) - refunded - cost, len(orders)
+        return sum(orders.values()) - refunded - cost, len(orders), later
 
     def _refunded(self, window: _Window, ledger: _Ledger, orders: dict[str, int]) -> int:
         named = dict.fromkeys(orders, 0)
@@ -366,6 +379,11 @@ class OutcomeJoin:
         }
         if not ledger.orders and not ledger.refunds:
             del self._ledgers[visitor]
+
+
+def _placed(ledger: _Ledger, start: int, end: int) -> dict[str, int]:
+    """Give the values of the orders in ``(start, end]``."""
+    return {order: value for order, (ts, value) in ledger.orders.items() if start < ts <= end}
 
 
 _MICROS: Final = pl.col("ts").to_physical()
