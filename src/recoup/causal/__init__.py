@@ -11,6 +11,7 @@ from recoup.causal.excursion import Coefficient, Excursion, emee, wcls
 from recoup.causal.experiment import ExperimentResult, Rules, evaluate_experiment
 from recoup.causal.experiment_metrics import Metric
 from recoup.causal.experiment_plan import ExperimentPlan, plan_experiment
+from recoup.causal.incidents import Incident, IncidentCost, incident_cost
 from recoup.causal.journeys import Journeys, journeys_from_table
 from recoup.causal.lift import Lift, holdout_lift
 from recoup.causal.logged_decisions import LoggedDecisions
@@ -18,6 +19,7 @@ from recoup.causal.off_policy import OffPolicy, evaluate_off_policy
 from recoup.causal.policy_search import Found, search_policies, start_and_states
 from recoup.causal.policy_value import PolicyValue, evaluate_policy
 from recoup.causal.sample_ratio import SampleRatio, check_sample_ratio
+from recoup.causal.session_table import episodes, session_table
 from recoup.causal.shrinkage import Shrinkage
 from recoup.causal.uplift import Experiment, Targeting, Uplift, judge_targeting, learn_uplift
 from recoup.causal.uplift_curves import curve, mean_uplift, uplift_area, uplift_at
@@ -37,6 +39,8 @@ __all__ = [
     "ExperimentPlan",
     "ExperimentResult",
     "Found",
+    "Incident",
+    "IncidentCost",
     "Journeys",
     "Layer",
     "Lift",
@@ -61,17 +65,20 @@ __all__ = [
     "curve",
     "dcee",
     "emee",
+    "episodes",
     "evaluate_delay",
     "evaluate_experiment",
     "evaluate_off_policy",
     "evaluate_policy",
     "holdout_lift",
+    "incident_cost",
     "journeys_from_table",
     "judge_targeting",
     "learn_uplift",
     "mean_uplift",
     "plan_experiment",
     "search_policies",
+    "session_table",
     "start_and_states",
     "switchback",
     "uplift_area",

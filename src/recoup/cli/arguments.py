@@ -182,3 +182,17 @@ def parse_moment(text: str | None, option: str) -> dt.datetime | None:
             hint="write 2016-09-19T07:00 or 2016-09-19T07:00:00Z",
         ) from error
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+
+
+def read_pair(text: str, place: str) -> tuple[str, str]:
+    """Read ``name=value``.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise ConfigError(f"Expected name=value in {place}, got {text!r}")
+    return name, value

@@ -2,7 +2,7 @@
 
 import typer
 
-from recoup.cli import evaluate_causal, evaluate_experiment, evaluate_policy
+from recoup.cli import evaluate_causal, evaluate_experiment, evaluate_incident, evaluate_policy
 from recoup.cli.arguments import (
     Format,
     From,
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     evaluate_causal.register(evaluate)
     evaluate_experiment.register(evaluate)
     evaluate_policy.register(evaluate)
+    evaluate_incident.register(evaluate)
     app.add_typer(
         evaluate, name="evaluate", help="Measure a model on a log, or what a policy earned."
     )

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from recoup.cli.arguments import Format, Log, Mapping, open_log, parse_moment
+from recoup.cli.arguments import Format, Log, Mapping, open_log, parse_moment, read_pair
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar, stdout
 from recoup.cli.tables import read_table
-from recoup.errors import ConfigError
 
 if TYPE_CHECKING:
     from recoup.features.health import Drift, Skew
@@ -153,7 +152,7 @@ def join(  # noqa: PLR0913 - one argument an option
             log,
             load_feature_set(chosen),
             ts=ts,
-            keys=dict(_pair(text, "--key") for text in key or ()),
+            keys=dict(read_pair(text, "--key") for text in key or ()),
             how="settled" if settled else "served",
             max_age_s=max_age_s,
             progress=tick,
@@ -267,14 +266,7 @@ def _print_drift(drift: "list[Drift]", split: dt.datetime) -> None:
 def _read_key(text: str) -> dict[str, str]:
     if "=" not in text:
         return {"visitor": text}
-    return dict(_pair(part, "KEY") for part in text.split(","))
-
-
-def _pair(text: str, place: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise ConfigError(f"Expected name=value in {place}, got {text!r}")
-    return name, value
+    return dict(read_pair(part, "KEY") for part in text.split(","))
 
 
 def _span(seconds: float) -> str:
