@@ -1,6 +1,7 @@
 """Public logs open without a mapping, and their counts are what a query over the files gives."""
 
 import datetime as dt
+import random
 from pathlib import Path
 
 import polars as pl
@@ -222,6 +223,53 @@ def test_orders_whose_lines_stand_apart_are_whole(tmp_path: Path) -> None:
     batch, _, _ = read(open_source(tmp_path / "bills.csv", now=NOW))
     assert batch.events["order"].to_list() == [f"{bill:05d}" for bill in range(12_000)]
     assert batch.items.group_by("event").len()["len"].unique().to_list() == [3]
+
+
+GOOD = {
+    "online_retail": (
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country",
+        ["536365", "85123A", "a b", "6", "12/1/2010 8:26", "2.55", "17850", "UK"],
+    ),
+    "cdnow": ("customer_id,date,n_cds,spend", ["1", "19970101", "1", "11.77"]),
+    "retailrocket": (
+        "timestamp,visitorid,event,itemid,transactionid",
+        ["1433221999827", "257597", "transaction", "355908", "7"],
+    ),
+    "yoochoose": ("SessionId,ts,ItemId", ["11", "2014-04-03T11:04:11.417Z", "214821371"]),
+    "taobao": ("user_id,item_id,category_id,behavior,ts", ["1", "22", "25", "pv", "1511544070"]),
+}  # fmt: skip
+JUNK = (
+    "",
+    "null",
+    "NaN",
+    "-1",
+    "1e308",
+    "9" * 20,
+    '"',
+    'a"b',
+    "\x00",
+    "2010-13-45",
+    "C",
+    "  ",
+    "[]",
+)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_spoilt_rows_become_events_or_dead_letters(tmp_path: Path, name: str) -> None:
+    head, good = GOOD[name]
+    draw = random.Random(name)  # noqa: S311
+    lines = [head]
+    for number in range(300):
+        fields = [str(number) if field in {"536365", "7"} else field for field in good]
+        for _ in range(draw.randint(0, 2)):
+            fields[draw.randrange(len(fields))] = draw.choice(JUNK)
+        lines.append(",".join(fields))
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    batch, dead, _ = read(open_source(tmp_path / "log.csv", format=name, now=NOW))
+    assert len(batch) > 50
+    told = {int(path.split(":")[1].split(" ")[0]) for path, _ in dead}
+    assert len(batch) + len(told) >= 100
 
 
 def test_a_log_with_other_columns_is_not_taken_for_a_public_one(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from recoup.sources.csv_table import WHITESPACE, sniff_delimiter
 from recoup.sources.files import LogFile
 from recoup.sources.lines import read_lines
 from recoup.sources.naming import Naming
-from recoup.sources.tables import Block, dead_frame
 
 Raw: TypeAlias = str | int | float | bool | None
 Rows = NDArray[np.int64]
@@ -183,9 +182,8 @@ class CsvRecords(TextRecords):
         fields = self._fields(1) if self._lines else []
         self.columns = [name.strip() for name in fields]
         if not dialect.header:
-            numbered = {f"c{number}": [""] for number in range(1, len(fields) + 1)}
-            block = Block(file.label, pl.DataFrame(numbered), pl.Series([1]), dead_frame([]))
-            self.columns = naming.named(block, file).frame.columns[: len(fields)]
+            numbered = tuple(f"c{number}" for number in range(1, len(fields) + 1))
+            self.columns = list(dialect.names or numbered)
         self._place = {name: place for place, name in enumerate(self.columns)}
 
     def get(self, name: str, rows: Rows) -> pl.Series:

@@ -114,7 +114,7 @@ MONITOR: Final = (
 BOT: Final = (
     r"(?i)(?<!cu)bot\b|crawl|spider|slurp|headless|phantomjs|selenium|puppeteer|playwright|"
     r"webdriver|python-requests|python-urllib|\bcurl/|\bwget/|go-http-client|scrapy|"
-    r"facebookexternalhit|mediapartners|^no-ua$"
+    r"facebookexternalhit|mediapartners"
 )
 TEST: Final = r"(?i)^test([-_ ]?\d*|[-_ ].*)$"
 AGENTS: Final = ("browser", *(f"extra.{n}" for n in ("user_agent", "userAgent", "user-agent")))

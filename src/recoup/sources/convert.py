@@ -386,18 +386,22 @@ def _dead(raw: Raw, rows: pl.Series, reasons: pl.Series, places: pl.Series) -> p
         return pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
     frame = raw.block.frame.filter(rows)
     flat = pl.DataFrame([as_text(column) for column in frame])
-    numbers = raw.block.rows.filter(rows)
     columns = {
-        "number": numbers,
+        "number": raw.block.rows.filter(rows),
         "reason": reasons.filter(rows),
         "place": places.filter(rows),
         "raw": flat.to_struct().struct.json_encode().str.head(RAW_LIMIT),
     }
-    return pl.DataFrame(columns).select(
-        path=pl.format("{}:{} $.{}", pl.lit(raw.block.label), "number", "place"),
-        reason="reason",
-        detail=pl.col("reason").replace_strict(DETAILS, default="the field could not be read"),
-        raw="raw",
+    # Columns in chunks of unlike lengths make `format` panic.
+    return (
+        pl.DataFrame(columns)
+        .rechunk()
+        .select(
+            path=pl.format("{}:{} $.{}", pl.lit(raw.block.label), "number", "place"),
+            reason="reason",
+            detail=pl.col("reason").replace_strict(DETAILS, default="the field could not be read"),
+            raw="raw",
+        )
     )
 
 

@@ -26,7 +26,8 @@ def csv_blocks(label: str, lines: Iterator[Line], dialect: Dialect) -> Iterator[
         return
     dead: list[dict[str, str]] = []
     delimiter = dialect.delimiter or sniff_delimiter(first.text, header=dialect.header)
-    names = _names(_fields(first.text, delimiter) or [], header=dialect.header)
+    fields = list(dialect.names) or _fields(first.text, delimiter) or []
+    names = _names(fields, header=dialect.header or bool(dialect.names))
     if first.reason is not None:
         yield Block(
             label,

@@ -159,7 +159,7 @@ def _join(*blocks: Block) -> Block:
     except pl.exceptions.PolarsError:
         texts = [pl.DataFrame([as_text(column) for column in frame]) for frame in frames]
         frame = pl.concat(texts, how="diagonal")
-    rows = pl.concat([block.rows for block in blocks])
+    rows = pl.concat([block.rows for block in blocks], rechunk=True)
     return Block(blocks[-1].label, frame, rows, pl.concat([b.dead_letters for b in blocks]))
 
 

@@ -56,9 +56,9 @@ class Naming:
 
     def dialect(self, file: LogFile) -> Dialect:
         """Say how a file is written."""
-        headless = headless_names(self._mapping, file) is not None
-        mapping = self._mapping
-        return Dialect(mapping.delimiter, mapping.header and not headless, mapping.encoding)
+        mapping, names = self._mapping, headless_names(self._mapping, file)
+        header = mapping.header and names is None
+        return Dialect(mapping.delimiter, header, mapping.encoding, tuple(names or ()))
 
     def renames(self, columns: list[str]) -> dict[str, str]:
         """Give the columns that go by another name, with that of the mapping."""
@@ -74,9 +74,6 @@ class Naming:
         frame = block.frame
         if not frame.width:
             return block
-        names = headless_names(self._mapping, file)
-        if names is not None and len(names) == frame.width:
-            frame.columns = names
         renames = self.renames(frame.columns)
         frame = frame.rename(renames) if renames else frame
         if self._names_file:

@@ -55,6 +55,8 @@ class Dialect(msgspec.Struct, frozen=True):
         Whether a CSV file begins with the names of its columns; else they are c1, c2, ...
     encoding
         Of a text file without a byte-order mark.
+    names
+        Of the columns of a CSV file without a header, where they are known.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class Dialect(msgspec.Struct, frozen=True):
     delimiter: str | None = None
     header: bool = True
     encoding: str = "utf-8"
+    names: tuple[str, ...] = ()
 
 
 def dead_letter(path: str, reason: str, detail: str, raw: str) -> dict[str, str]:
