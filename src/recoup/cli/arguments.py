@@ -23,7 +23,8 @@ Log = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        help="`native`, `google_merch_store`, or a public log: `online_retail`, `cdnow`, "
+        help="`native`, `google_merch_store`; payloads: `ga4_mp`, `ga4_bigquery`, `segment`, "
+        "`snowplow`, `cloudevents`; or a public log: `online_retail`, `cdnow`, "
         "`completejourney`, `retailrocket`, `yoochoose`, `taobao`; found out where it is not given."
     ),
 ]

@@ -16,6 +16,7 @@ from recoup.sources.mapped import MappedSource
 from recoup.sources.mapping import load_mapping
 from recoup.sources.native import MAPPING, is_native, write_native
 from recoup.sources.native import NAME as NATIVE
+from recoup.sources.payloads import PAYLOAD_FORMATS, PayloadSource, recognise_files
 from recoup.sources.privacy import Privacy, Pseudonyms
 from recoup.sources.readers import first_block
 from recoup.sources.shipped import NAMES as SHIPPED
@@ -39,7 +40,7 @@ __all__ = [
     "write_native",
 ]
 
-FORMATS: Final = (NATIVE, SHOP, *SHIPPED)
+FORMATS: Final = (NATIVE, SHOP, *PAYLOAD_FORMATS, *SHIPPED)
 """The formats that need no mapping file."""
 
 
@@ -117,13 +118,16 @@ def open_as_is(
         return GoogleMerchStore(log, now=moment)
     if format in SHIPPED:
         return open_shipped(format, find_files(log), now=moment)
-    if format not in {None, NATIVE}:
+    if format is not None and format not in FORMATS:
         raise SourceError(
             f"Expected a format out of {', '.join(FORMATS)}, got `{format}`",
             hint="any other table is read through a mapping file",
         )
     everything = find_files(log)
     files = native_files(everything)
+    payloads = recognise_files(files) if format is None else PAYLOAD_FORMATS.get(format)
+    if payloads is not None:
+        return PayloadSource(files, payloads, now=moment)
     if format == NATIVE or is_native(columns := first_block(files, Dialect()).frame.columns):
         return MappedSource(files, MAPPING, now=moment, beside=lines_beside(everything))
     if (known := recognise(find_files(log))) is not None:

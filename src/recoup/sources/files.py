@@ -160,4 +160,4 @@ def _kind(path: Path, head: bytes) -> Kind:
     named = KINDS.get(_suffixes(path)[0])
     if named in {"ndjson", "csv"}:
         return named
-    return "ndjson" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "csv"
+    return "ndjson" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) else "csv"

@@ -21,6 +21,7 @@ from recoup.sources.mapped import MappedSource
 from recoup.sources.mapping import parse_mapping
 from recoup.sources.native import MAPPING, is_native
 from recoup.sources.native import NAME as NATIVE
+from recoup.sources.payloads import PayloadSource, recognise_files
 from recoup.sources.readers import empty_log, read_blocks
 from recoup.sources.synonyms import field_of
 from recoup.sources.tables import Block, Dialect
@@ -69,6 +70,10 @@ def inspect_log(path: str | Path, *, now: dt.datetime | None = None) -> Inspecti
     if log.is_dir() and is_shop(log):
         return _judged(GoogleMerchStore(log, now=moment), _named(SHOP), [])
     files = find_files(log)
+    if (payloads := recognise_files(files)) is not None:
+        found = _judged(PayloadSource(files, payloads, now=moment), _named(payloads.name), [])
+        format_ = f"Format: {payloads.title} (`{payloads.name}`)."
+        return msgspec.structs.replace(found, answers=[format_, *found.answers])
     chosen, sample, dialect, left = _choose(files)
     if is_native(sample.frame.columns):
         beside = lines_beside(files)

@@ -58,15 +58,20 @@ WORDS: Final = {
 
 def parse(text: str) -> tuple[Record | None, str]:
     """Give the object a line holds, or None and the reason why it holds none."""
+    found, reason = parse_value(text)
+    if reason or isinstance(found, dict):
+        return found, reason
+    return None, "not_an_object"
+
+
+def parse_value(text: str) -> tuple[Any, str]:
+    """Give the JSON value a text holds, or None and the reason why it holds none."""
     try:
-        found = msgspec.json.decode(text)
+        return msgspec.json.decode(text), ""
     except RecursionError:
         return None, "too_deep"
     except (msgspec.DecodeError, ValueError):
-        found, reason = _parse_leniently(text)
-        if reason:
-            return None, reason
-    return (found, "") if isinstance(found, dict) else (None, "not_an_object")
+        return _parse_leniently(text)
 
 
 def _parse_leniently(text: str) -> tuple[Any, str]:

@@ -58,6 +58,25 @@ def read_lines(path: Path, packing: str | None, encoding: str = "utf-8") -> Iter
     yield from _split(_recode(chunks), encoding)
 
 
+def read_text_chunks(path: Path, packing: str | None) -> Iterator[str]:
+    """Give a file as text in pieces, for what is not written line by line.
+
+    Raises
+    ------
+    BrokenStreamError
+        Behind the last text that could be read.
+    """
+    if packing == "zstd":
+        for line in zstd_lines(path):
+            if line.reason in {"truncated", "corrupt"}:
+                raise BrokenStreamError(line.reason)
+            yield f"{line.text}\n"
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for chunk in _recode(gzip_chunks(path) if packing == "gzip" else _plain_chunks(path)):
+        yield decoder.decode(chunk)
+
+
 def _plain_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):

@@ -102,19 +102,30 @@ def parquet_blocks(file: LogFile) -> Iterator[Block]:
     SourceError
         If it cannot be read.
     """
+    start = 1
+    for frame in parquet_frames(file):
+        rows = pl.int_range(start, start + frame.height, eager=True)
+        yield Block(file.label, unnested(frame), rows, no_dead_letters())
+        start += frame.height
+
+
+def parquet_frames(file: LogFile) -> Iterator[pl.DataFrame]:
+    """Read a Parquet file as it stands, in frames of ``BLOCK`` rows.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    """
     if file.packing is not None:
         raise SourceError(
             f"Expected a Parquet file, got `{file.path}` packed once more ({file.packing})",
             hint="unpack it: Parquet is compressed inside",
         )
-    start = 1
     try:
-        for frame in _even(
+        yield from _even(
             pl.scan_parquet(file.path).collect_batches(chunk_size=BLOCK, maintain_order=True)
-        ):
-            rows = pl.int_range(start, start + frame.height, eager=True)
-            yield Block(file.label, unnested(frame), rows, no_dead_letters())
-            start += frame.height
+        )
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(
             f"Expected a Parquet file, got `{file.path}`: {error}",
