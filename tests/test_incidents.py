@@ -15,7 +15,8 @@ from recoup.cli import main
 from recoup.errors import ConfigError, SchemaError
 from recoup.events import EVENT_SCHEMA, EventBatch, conform, empty_frames
 from recoup.simulator import Shop
-from recoup.simulator.scenario import EFFECTS, DefectSpec, Scenario
+from recoup.simulator.scenario import DefectSpec, Scenario
+from recoup.simulator.scenarios import EFFECTS
 from recoup.sources import write_native
 
 START, END = 6 * DAY_US, 8 * DAY_US
