@@ -109,6 +109,16 @@ def test_lines_written_beside_their_events_read_back_unchanged(
         write_native([batch], tmp_path / "a.parquet", beside=True)
 
 
+def test_an_event_and_an_item_may_be_called_none(tmp_path: Path) -> None:
+    row = {"ts": NOON.replace(tzinfo=None), "source": "null", "id": "None", "seq": 0,
+           "event": "view_item", "visitor": "v", "lines": [{"role": "subject", "item": "none"}]}  # fmt: skip
+    batch = make([row])
+    write_native([batch], tmp_path / "parted", beside=True)
+    (found,) = read(tmp_path / "parted")
+    assert found.batch.items.equals(batch.items)
+    assert found.batch.items["item"].to_list() == ["none"]
+
+
 LINES = """id,source,item,quantity,price
 b,web,sku-1,2,500
 a,web,sku-2,x,700

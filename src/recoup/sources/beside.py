@@ -15,6 +15,8 @@ from recoup.sources.values import read_text
 
 FIELDS: Final = tuple(name for name in ITEM_SCHEMA if name != "event")
 NESTED: Final = "items"
+NULLS: Final = ("",)
+"""As the native form has it: an event may well be called ``None``."""
 
 
 def native_files(files: list[LogFile]) -> list[LogFile]:
@@ -129,10 +131,10 @@ def _field(frame: pl.DataFrame, name: str) -> pl.Series:
     if name not in frame.columns:
         return pl.Series([None], dtype=_TYPES[name]).new_from_index(0, frame.height)
     column = frame[name]
-    return column if column.dtype == _TYPES[name] else read_text(column)
+    return column if column.dtype == _TYPES[name] else read_text(column, NULLS)
 
 
 def _text(frame: pl.DataFrame, name: str) -> pl.Series:
     if name in frame.columns:
-        return read_text(frame[name])
+        return read_text(frame[name], NULLS)
     return pl.Series([None], dtype=pl.String).new_from_index(0, frame.height)
