@@ -110,8 +110,9 @@ def test_lines_written_beside_their_events_read_back_unchanged(
 
 
 def test_an_event_and_an_item_may_be_called_none(tmp_path: Path) -> None:
+    line = {"role": "subject", "item": "none"}
     row = {"ts": NOON.replace(tzinfo=None), "source": "null", "id": "None", "seq": 0,
-           "event": "view_item", "visitor": "v", "lines": [{"role": "subject", "item": "none"}]}  # fmt: skip
+           "event": "view_item", "visitor": "v", "lines": [line]}  # fmt: skip
     batch = make([row])
     write_native([batch], tmp_path / "parted", beside=True)
     (found,) = read(tmp_path / "parted")
