@@ -14,7 +14,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 _RIDGE: Final = 4.0
-_STEPS: Final = 12
+_STEPS: Final = 50
+_HALVINGS: Final = 30
+_TOLERANCE: Final = 1e-6
 _MOST_VALUES: Final = 24
 _LEAST_ROWS: Final = 30
 _LEAST, _MOST = 1e-4, 0.995
@@ -91,7 +93,7 @@ def fit_probability(
 ) -> NDArray[np.float64]:
     """Fit P(happens | design row) and give it for other rows, clipped to [1e-4, 0.995].
 
-    Ridge-penalised Newton steps (iteratively reweighted least squares).
+    Ridge-penalised Newton steps (iteratively reweighted least squares), halved until they help.
 
     Parameters
     ----------
@@ -113,14 +115,47 @@ def fit_probability(
     rate = np.clip(happened.mean(), _LEAST, _MOST)
     weights = np.zeros(known.width)
     weights[0] = np.log(rate / (1 - rate))
+    loss = _penalised(known, happened, weights, penalty)
     for _ in range(_STEPS):
         gradient, hessian = np.zeros(known.width), np.diag(penalty)
         _accumulate(known.numbers, known.places, happened, weights, gradient, hessian)
         step = np.linalg.solve(hessian, gradient - penalty * weights)
-        weights += np.clip(step, -2.0, 2.0)
-        if np.abs(step).max() < 1e-6:  # noqa: PLR2004
+        # Halved as a whole: a step cut coordinate by coordinate points elsewhere and may never end.
+        for _ in range(_HALVINGS):
+            after = _penalised(known, happened, weights + step, penalty)
+            if after <= loss:
+                break
+            step /= 2.0
+        else:
+            break
+        weights, loss = weights + step, after
+        if np.abs(step).max() < _TOLERANCE:
             break
     return np.clip(_chances(wanted.numbers, wanted.places, weights), _LEAST, _MOST)
+
+
+def _penalised(
+    known: Design,
+    happened: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    penalty: NDArray[np.float64],
+) -> float:
+    loss = _loss(known.numbers, known.places, happened, weights)
+    return loss + float(penalty @ weights**2) / 2
+
+
+@njit(cache=True, nogil=True)
+def _loss(
+    numbers: NDArray[np.float64],
+    places: NDArray[np.int64],
+    happened: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+) -> float:
+    total = 0.0
+    for row in range(numbers.shape[0]):
+        chance = _chance(numbers, places, row, weights)
+        total -= np.log(chance if happened[row] else 1.0 - chance)
+    return total
 
 
 @njit(cache=True, nogil=True)
