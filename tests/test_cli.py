@@ -1,6 +1,7 @@
 """The command line: what it says of itself, and how it ends."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,17 @@ def test_wrong_usage_exits_with_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, capsys, "replay")[0] == 2
+
+
+def test_too_little_memory_ends_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def short() -> None:
+        raise MemoryError("no 3 GB for the state of features")
+
+    monkeypatch.setattr(sys.modules["recoup.cli.app"], "app", short)
+    code, out, _ = run(monkeypatch, capsys, "train", "intent", "--json")
+    told = json.loads(out)
+    assert code == 1
+    assert "no 3 GB" in told["error"]
+    assert "--most-rows" in told["hint"]

@@ -20,7 +20,7 @@ from recoup.cli import (
     train,
 )
 from recoup.cli.output import EXIT_CODES, EXIT_INPUT, EXIT_INTERRUPTED, tell_error
-from recoup.errors import RecoupError
+from recoup.errors import ConfigError, RecoupError
 
 app = typer.Typer(
     name="recoup",
@@ -81,6 +81,13 @@ def main() -> None:
         app()
     except RecoupError as error:
         tell_error(error, as_json="--json" in sys.argv)
+        sys.exit(EXIT_INPUT)
+    except MemoryError as error:
+        short = ConfigError(
+            f"Expected more memory than there is: {error or 'none left'}",
+            hint="shorten the log, or for training hold fewer events with --most-rows",
+        )
+        tell_error(short, as_json="--json" in sys.argv)
         sys.exit(EXIT_INPUT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

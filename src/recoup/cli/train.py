@@ -20,14 +20,14 @@ from recoup.cli.arguments import (
 from recoup.cli.metrics import print_metrics, print_repeat, print_waits
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
 
-MOST_ROWS = 3_000_000
+MOST_ROWS = 1_000_000
 
 MostRows = Annotated[
     int,
     typer.Option(
         "--most-rows",
         min=1000,
-        help="Events held in memory, about 1 kB each; a longer log is sampled by visitor.",
+        help="Events held in memory, about 7 kB each; a longer log is sampled by visitor.",
     ),
 ]
 

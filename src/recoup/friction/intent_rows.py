@@ -16,8 +16,8 @@ from recoup.non_shoppers import NonShoppers, Rules
 _NO_ROWS: Final = (2, 3)
 """Statuses of events that are no rows: repeated, too late."""
 
-MOST_ROWS: Final = 3_000_000
-"""Rows held in memory unless the caller says otherwise: some 3 GB of the standard set."""
+MOST_ROWS: Final = 1_000_000
+"""Events held in memory unless the caller says otherwise: some 7 GB while a model is fitted."""
 
 _META: Final = ("ts", "seq", "key", "event", "order", "visitor")
 

@@ -16,6 +16,10 @@ TOLD: Final = (
     ("pr_auc", "PR-AUC (average precision)"),
     ("log_loss", "log loss, nats"),
     ("calibration_error", "calibration error, 15 bins of equal mass"),
+    ("censored", "censored"),
+    ("concordance", "concordance of waits"),
+    ("log_score", "log score of waits, nats"),
+    ("pit_error", "distance of waits from their forecast (probability integral transform)"),
 )
 """Metrics shown by name, in this order; others are in the card's JSON."""
 
