@@ -32,7 +32,7 @@ def test_real_logs_get_a_mapping_that_reads_every_row(
     data_dir: Path, tmp_path: Path, name: str
 ) -> None:
     rows, columns, event = LOGS[name]
-    found = inspect_log(data_dir / name, now=NOW)
+    found = inspect_log(data_dir / name, now=NOW, as_table=True)
     mapping = parse_mapping(found.mapping)
     assert {field: mapping.columns[field].column for field in columns} == columns
     path = tmp_path / "mapping.toml"
@@ -48,7 +48,7 @@ def test_real_logs_get_a_mapping_that_reads_every_row(
 
 
 def test_order_lines_are_grouped(data_dir: Path) -> None:
-    mapping = parse_mapping(inspect_log(data_dir / "online_retail", now=NOW).mapping)
+    mapping = parse_mapping(inspect_log(data_dir / "online_retail", now=NOW, as_table=True).mapping)
     assert mapping.items is not None
     assert mapping.items.group_by == ["Invoice"]
     assert mapping.items.fields["item"] == "StockCode"
@@ -64,6 +64,19 @@ def test_a_directory_of_other_tables_names_what_is_left_out(data_dir: Path) -> N
 def test_tables_that_are_no_logs_are_refused_with_the_reason(data_dir: Path, name: str) -> None:
     with pytest.raises(SourceError, match=r"(?s)Expected a column.*Hint"):
         inspect_log(data_dir / name, now=NOW)
+
+
+@pytest.mark.parametrize("name", ["cdnow", "online_retail", "completejourney"])
+def test_a_public_log_is_named(data_dir: Path, tmp_path: Path, name: str) -> None:
+    found = inspect_log(data_dir / name, now=NOW)
+    assert found.answers[0] == f"Format: `{name}`."
+    assert any("only purchases are recorded" in line for line in found.cannot_answer)
+    lacking = [line for line in found.cannot_answer if "no event of" in line]
+    assert len(lacking) == len({line.split("no event of")[1] for line in lacking})
+    path = tmp_path / "mapping.toml"
+    path.write_text(found.mapping)
+    batches = open_source(data_dir / name, mapping=path, now=NOW).batches()
+    assert "purchase" in next(iter(batches)).batch.events["event"].to_list()
 
 
 def test_the_shop_is_recognised(data_dir: Path, tmp_path: Path) -> None:

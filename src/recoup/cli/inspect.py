@@ -17,6 +17,9 @@ def inspect(
     log: Annotated[Path, typer.Argument(help="A file (CSV, NDJSON, Parquet; .gz, .zst), or a "
                                         "directory of them, read in order of name.")],
     *,
+    as_table: Annotated[bool, typer.Option(
+        "--as-table", help="Propose a mapping even for a public log that is known by its columns."
+    )] = False,
     json: JsonFlag = False,
 ) -> None:  # fmt: skip
     """Look at an unknown log: propose a mapping, and say what the log can and cannot answer.
@@ -29,7 +32,7 @@ def inspect(
     """
     from recoup.sources import inspect_log
 
-    found = inspect_log(log)
+    found = inspect_log(log, as_table=as_table)
     if json:
         print_json(
             {

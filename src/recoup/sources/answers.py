@@ -27,6 +27,8 @@ ALONE: Final = 0.95
 BACKGROUND: Final = ("item", "value", "element")
 """Fields that a signal needs beside another, which alone tell nothing."""
 MIN_STEPS: Final = 2
+BUYING: Final = {"purchase", "refund", "return"}
+"""Events that come after a journey, or end it."""
 PRESENT: Final = ("session", "item", "order", "query", "page", "category", *SEGMENTS,
                   "payment_method", "error_code", "element", "option", "coupon", "arm", "currency",
                   *MONEY, *COUNTS, *REALS, *FLAGS)  # fmt: skip
@@ -79,7 +81,7 @@ def judge(batches: Iterable[SourceBatch]) -> tuple[list[str], list[str], list[Fi
     for can, sentence in (
         _funnel(census), _intent(census), _value(census), _abandonment(census), _sessions(census),
         _segments(census), _latency(census), _promise(census), _identity(census),
-        *(_signal(census, signal) for signal in SIGNALS), _experiment(census), _refunds(census),
+        *_signals(census), _experiment(census), _refunds(census),
     ):  # fmt: skip
         (answers if can else cannot).append(sentence)
     return answers, cannot, findings
@@ -112,7 +114,7 @@ def _intent(census: Census) -> tuple[bool, str]:
     bought, others = census.events["purchase"], sum(census.events.values())
     if not bought:
         return False, "Purchase intent and lost orders: no purchase is recorded."
-    if bought == others:
+    if not set(census.events) - BUYING:
         return False, "Purchase intent: only purchases are recorded, not what led to them."
     return True, f"Purchase intent, and orders lost: {bought:,} purchases among {others:,} events."
 
@@ -175,19 +177,34 @@ def _identity(census: Census) -> tuple[bool, str]:
     return True, f"Journeys: {per:.1f} events a visitor on average."
 
 
-def _signal(census: Census, signal: Signal) -> tuple[bool, str]:
+def _signals(census: Census) -> list[tuple[bool, str]]:
+    """Say of each signal whether it can be seen; those lacking the same events together."""
+    unseen: dict[tuple[str, ...], list[str]] = {}
+    said = list[tuple[bool, str]]()
+    for signal in SIGNALS:
+        names = FAMILIES.get(signal.family, ())
+        if any(census.events[name] for name in names):
+            said.append(_signal(census, signal, names))
+        else:
+            unseen.setdefault(names, []).append(_title(signal))
+    for names, titles in unseen.items():
+        said.append((False, f"{', '.join(titles)}: no event of {', '.join(names)} is recorded."))
+    return said
+
+
+def _title(signal: Signal) -> str:
+    return f"{signal.id} ({signal.name})"
+
+
+def _signal(census: Census, signal: Signal, names: tuple[str, ...]) -> tuple[bool, str]:
     """Say whether the events a signal is looked for in carry what it needs."""
-    names = FAMILIES.get(signal.family, ())
     seen = sum(census.events[name] for name in names)
-    title = f"{signal.id} ({signal.name})"
-    if not seen:
-        return False, f"{title}: no event of {', '.join(names)} is recorded."
     filled = {field: sum(census.filled[name, field] for name in names) for field in signal.fields}
     telling = [field for field in signal.fields if field not in BACKGROUND] or signal.fields
     if any(filled[field] for field in telling):
         which = ", ".join(f"{field} in {count:,}" for field, count in filled.items() if count)
-        return True, f"{title}: {which} of {seen:,} events of {', '.join(names)}."
-    return False, f"{title}: {', '.join(signal.fields)} missing from {', '.join(names)}."
+        return True, f"{_title(signal)}: {which} of {seen:,} events of {', '.join(names)}."
+    return False, f"{_title(signal)}: {', '.join(signal.fields)} missing from {', '.join(names)}."
 
 
 def _experiment(census: Census) -> tuple[bool, str]:

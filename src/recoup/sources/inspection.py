@@ -23,6 +23,7 @@ from recoup.sources.native import MAPPING, is_native
 from recoup.sources.native import NAME as NATIVE
 from recoup.sources.payloads import PayloadSource, recognise_files
 from recoup.sources.readers import empty_log, read_blocks
+from recoup.sources.shipped import open_shipped, recognise
 from recoup.sources.synonyms import field_of
 from recoup.sources.tables import Block, Dialect
 from recoup.sources.toml import render
@@ -55,8 +56,19 @@ class Inspection(msgspec.Struct, frozen=True):
     drift: list[Finding]
 
 
-def inspect_log(path: str | Path, *, now: dt.datetime | None = None) -> Inspection:
+def inspect_log(
+    path: str | Path, *, now: dt.datetime | None = None, as_table: bool = False
+) -> Inspection:
     """Look at a log: propose a mapping, and say what it can and cannot answer.
+
+    Parameters
+    ----------
+    path
+        A file, or a directory of them.
+    now
+        Events more than a day later are refused; the clock where it is not given.
+    as_table
+        Propose a mapping for a public log too, whose own ships with the project.
 
     Raises
     ------
@@ -72,14 +84,17 @@ def inspect_log(path: str | Path, *, now: dt.datetime | None = None) -> Inspecti
     files = find_files(log)
     if (payloads := recognise_files(files)) is not None:
         found = _judged(PayloadSource(files, payloads, now=moment), _named(payloads.name), [])
-        format_ = f"Format: {payloads.title} (`{payloads.name}`)."
-        return msgspec.structs.replace(found, answers=[format_, *found.answers])
+        return _telling(found, f"{payloads.title} (`{payloads.name}`)")
     chosen, sample, dialect, left = _choose(files)
     if is_native(sample.frame.columns):
         beside = lines_beside(files)
         source = MappedSource(native_files(chosen), MAPPING, now=moment, beside=beside)
         known = {f"`{file.label}`" for file in beside}
         return _judged(source, _named(NATIVE), [e for e in left if e.split(" ")[0] not in known])
+    if not as_table and (public := recognise(files)) is not None:
+        return _telling(
+            _judged(open_shipped(public, files, now=moment), _named(public), []), f"`{public}`"
+        )
     guess = guess_mapping(sample, now=moment, source=_source_name(log))
     guess = _with_dialect(guess, dialect, chosen, files)
     text = render(guess.mapping, guess.notes, title=f"proposed for {log.name}: look it over")
@@ -89,6 +104,10 @@ def inspect_log(path: str | Path, *, now: dt.datetime | None = None) -> Inspecti
 
 def _named(name: str) -> str:
     return f'# a log of a known format: it needs no mapping\nformat = "{name}"\n'
+
+
+def _telling(found: Inspection, format_: str) -> Inspection:
+    return msgspec.structs.replace(found, answers=[f"Format: {format_}.", *found.answers])
 
 
 def _source_name(log: Path) -> str:
