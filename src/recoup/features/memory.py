@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from recoup.features.arena import room
 from recoup.features.plan import KEY, SEQ, TS, Group
 from recoup.features.pointers import Array, Words, as_words, compiled, compiled_apart
 
@@ -28,8 +29,6 @@ HASH, BLOCK, CLASS, HEAD, COUNT, FIRST_NUMBER, TOUCHED, CHAIN = range(8)
 ENTRY_WORDS: Final = 8
 
 FIRST_ENTRIES: Final = 256
-ROOM_WORDS: Final = 1 << 25
-"""Words, a quarter of a gigabyte of addresses, that a memory takes when it first grows."""
 NEVER: Final = -(1 << 61)
 """The time of the record before a key's first event."""
 
@@ -65,19 +64,13 @@ def empty_memory(groups: tuple[Group, ...], settings: dict[int, int]) -> Array:
 def enlarge(memory: Array, least: int) -> Array:
     """Give a memory of at least so many words with the same contents.
 
-    The system backs words with real memory once they are written, and for arrays as large as these
-    NumPy asks it for huge pages. So room is taken far ahead, and seldom copied.
+    It gets far more addresses than it needs, so that it is seldom copied.
     """
-    for room in (max(ROOM_WORDS, 4 * least), 2 * least, least):
-        try:
-            grown = np.empty(room, np.int64)
-        except MemoryError:
-            continue
-        used = int(memory[BUMP])
-        grown[:used] = memory[:used]
-        grown[SIZE] = room
-        return grown
-    raise MemoryError(f"no {8 * least / 1e9:g} GB for the state of features")
+    grown = room(least)
+    used = int(memory[BUMP])
+    grown[:used] = memory[:used]
+    grown[SIZE] = len(grown)
+    return grown
 
 
 @compiled

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from recoup.errors import ConfigError, FeatureError, SchemaError
 from recoup.events import MICROS
 from recoup.features import snapshots
+from recoup.features.arena import matrix
 from recoup.features.definitions import FeatureSet
+from recoup.features.held import Held
 from recoup.features.kernel import (
-    NOTE_RESUME,
     NOTE_SESSION,
     NOTE_START,
     NOTE_STATUS,
@@ -29,20 +30,14 @@ from recoup.features.kernel import (
 from recoup.features.memory import (
     BOUND,
     BUMP,
-    ENTRY_WORDS,
-    EPOCH,
     FORGET,
     GROUP_WORDS,
     GROUPS_AT,
     LATENESS,
-    MASK,
     NEVER,
     SESSION_GAP,
     USED,
     WATERMARK,
-    empty_memory,
-    enlarge,
-    rebuild,
 )
 from recoup.features.plan import PLAN_OFFSETS, RETENTION, compile_plan
 from recoup.state import Changes
@@ -52,8 +47,6 @@ CHUNK: Final = 8_192
 
 CROWD: Final = 8
 """Events a key that room is made for in a whole log, at first."""
-
-SWEEPS_PER_FORGETTING: Final = 8
 
 KEPT_BYTES: Final = 1 << 23
 """Rows are kept for the next batch up to this size: fresh memory costs the system's time."""
@@ -151,9 +144,7 @@ class FeatureStore:
         self._horizon = horizon
         self._scratch = np.zeros((5, 0), np.int64)
         self._rows: NDArray[np.float64] | None = None
-        self._memory: NDArray[np.int64]
-        self._next_sweep: int
-        self._reset()
+        self._held = Held(self._plan, self._settings)
         self._saved = snapshots.Progress()
         self._buffer = bytearray(8 * len(self._plan.columns))
         self._one = np.frombuffer(self._buffer, np.int64).reshape(1, -1)
@@ -167,7 +158,7 @@ class FeatureStore:
     @property
     def watermark(self) -> int | None:
         """Latest event time seen, int64 microseconds UTC; None before the first event."""
-        watermark = int(self._memory[WATERMARK])
+        watermark = int(self._held.memory[WATERMARK])
         return None if watermark == NEVER else watermark
 
     def step(self, columns: Mapping[str, NDArray[np.generic]], /) -> FeatureRows:
@@ -183,7 +174,7 @@ class FeatureStore:
         SchemaError
             If a column is missing, or their lengths differ.
         """
-        return self._fold(columns, CHUNK, transient=False)
+        return self._fold(self._held, columns, CHUNK, transient=False)
 
     def rows_of_log(self, columns: Mapping[str, NDArray[np.generic]]) -> FeatureRows:
         """Give the rows that a new store would serve for a whole log, much faster; keep no state.
@@ -191,44 +182,41 @@ class FeatureStore:
         Each key is folded from its first event to its last before the next one begins, so that
         its state stays in the cache. Parameters, order and errors are those of :meth:`step`.
         """
-        kept = self._memory, self._next_sweep
-        self._reset()
-        try:
-            return self._fold(columns, len(columns.get("ts", ())) or 1, transient=True)
-        finally:
-            self._memory, self._next_sweep = kept
+        held = Held(self._plan, self._settings)
+        return self._fold(held, columns, len(columns.get("ts", ())) or 1, transient=True)
 
     def _empty_rows(self, count: int) -> NDArray[np.float64]:
         """Give room for rows: that of the batch before, still in the cache, if nobody holds it."""
         held = self._rows
         if held is None or len(held) < count or getrefcount(held) > ALONE:
-            held = np.empty((count, self._plan.width))
+            held = matrix(count, self._plan.width)
         self._rows = held if held.nbytes <= KEPT_BYTES else None
         return held[:count]
 
-    def _reset(self) -> None:
-        self._memory = empty_memory(self._plan.groups, self._settings | {EPOCH: 1})
-        self._next_sweep = NEVER + 1
-
     def _fold(
-        self, columns: Mapping[str, NDArray[np.generic]], chunk: int, *, transient: bool
+        self,
+        held: Held,
+        columns: Mapping[str, NDArray[np.generic]],
+        chunk: int,
+        *,
+        transient: bool,
     ) -> FeatureRows:
         count = self._check(columns)
         rows = self._empty_rows(count)
-        session, begun = np.empty(count, np.int64), np.empty(count, np.int64)
+        session, begun = matrix(2, count).view(np.int64)
         status = np.empty(count, np.int8)
         for start in range(0, count, chunk):
             span = slice(start, min(start + chunk, count))
             inputs = self._inputs(columns, span)
-            notes = np.empty((len(inputs), NOTES), np.int64)
-            self._step_chunk(inputs, notes, rows[span], transient=transient)
+            notes = matrix(len(inputs), NOTES).view(np.int64)
+            self._step_chunk(held, inputs, notes, rows[span], transient=transient)
             session[span], begun[span] = notes[:, NOTE_SESSION], notes[:, NOTE_START]
             status[span] = notes[:, NOTE_STATUS]
         return FeatureRows(rows[:, : len(self.names)], session, begun, status)
 
     def snapshot(self) -> bytes:
         """Give the whole state as versioned bytes, the same for any history of equal events."""
-        return snapshots.dump(self._memory, self._plan, self._identity())
+        return snapshots.dump(self._held.memory, self._plan, self._identity())
 
     def restore(self, state: bytes, /) -> None:
         """Take up the state that :meth:`snapshot` gave.
@@ -247,7 +235,7 @@ class FeatureStore:
         :meth:`restore_parts` takes.
         """
         changes, self._saved = snapshots.changes(
-            self._memory, self._plan, self._identity(), self._saved
+            self._held.memory, self._plan, self._identity(), self._saved
         )
         return changes
 
@@ -259,32 +247,35 @@ class FeatureStore:
         SnapshotError
             If a part is of another version, definition or setting.
         """
-        self._reset()
-        self._memory, self._saved = snapshots.load(
-            self._memory, self._plan, self._identity(), parts
+        self._held.clear()
+        self._held.memory, self._saved = snapshots.load(
+            self._held.memory, self._plan, self._identity(), parts
         )
+
+    def reserve(self, size: int) -> None:
+        """Take memory for ``size`` more bytes of state from the system now.
+
+        Else it is taken bit by bit by the events that need it, and those wait for it. A set's
+        state takes :attr:`used_bytes` so far.
+        """
+        self._held.reserve(size)
 
     def sweep(self) -> None:
         """Give back the memory of keys whose history is forgotten; no row depends on it."""
-        oldest = int(self._memory[WATERMARK] - self._memory[LATENESS] - self._memory[FORGET])
-        for number in range(len(self._plan.groups)):
-            mask = int(self._memory[GROUPS_AT + GROUP_WORDS * number + MASK])
-            self._rebuild(number, mask, oldest)
-        step = int(self._memory[FORGET]) // SWEEPS_PER_FORGETTING
-        self._next_sweep = int(self._memory[WATERMARK]) + step
+        self._held.sweep()
 
     @property
     def keys(self) -> dict[tuple[str, ...], int]:
         """How many keys are held, for each kind of key."""
         return {
-            group.by: int(self._memory[GROUPS_AT + GROUP_WORDS * number + USED])
+            group.by: int(self._held.memory[GROUPS_AT + GROUP_WORDS * number + USED])
             for number, group in enumerate(self._plan.groups)
         }
 
     @property
     def used_bytes(self) -> int:
         """Memory handed out so far."""
-        return int(self._memory[BUMP]) * 8
+        return int(self._held.memory[BUMP]) * 8
 
     def _observer(self) -> Callable[..., int]:
         """Make the fast path for one event: ``store.observe(*values)`` in order of ``columns``.
@@ -296,29 +287,14 @@ class FeatureStore:
         ).pack_into
         buffer = self._buffer
         one, row, note, table = self._one, self._row, self._note, self._plan.table
+        held = self._held
 
         def observe(*values: float) -> int:
             pack(buffer, 0, *values)
-            status = observe_one(self._memory, table, one, row, note)
-            return status if status >= 0 else self._observe_again(status)
+            status = observe_one(held.memory, table, one, row, note)
+            return status if status >= 0 else held.observe_again(status, one, row, note)
 
         return observe
-
-    def _observe_again(self, status: int) -> int:
-        """Enlarge what the event did not fit into, and go on where it stopped."""
-        while status < 0:
-            number = -1 - status
-            self._note[0, NOTE_RESUME] = number
-            group = GROUPS_AT + GROUP_WORDS * number
-            if 2 * self._memory[group + USED] > self._memory[group + MASK]:
-                if self._memory[WATERMARK] >= self._next_sweep:
-                    self.sweep()
-                self._make_room(number, 1)
-            else:
-                self._grow()
-            status = observe_one(self._memory, self._plan.table, self._one, self._row, self._note)
-        self._note[0, NOTE_RESUME] = 0
-        return status
 
     def _check(self, columns: Mapping[str, NDArray[np.generic]]) -> int:
         """Give the number of events, if the columns are there and of one length."""
@@ -336,8 +312,8 @@ class FeatureStore:
 
     def _inputs(self, columns: Mapping[str, NDArray[np.generic]], span: slice) -> NDArray[np.int64]:
         """Gather the columns into rows of words; reals keep their bits. Shape (n, k)."""
-        inputs = np.empty((span.stop - span.start, len(self.columns)), np.int64)
-        reals = inputs.view(np.float64)
+        reals = matrix(span.stop - span.start, len(self.columns))
+        inputs = reals.view(np.int64)
         for number, name in enumerate(self.columns):
             target = reals if self._plan.reals[number] else inputs
             target[:, number] = columns[name][span]
@@ -345,53 +321,34 @@ class FeatureStore:
 
     def _step_chunk(
         self,
+        held: Held,
         inputs: NDArray[np.int64],
         notes: NDArray[np.int64],
         rows: NDArray[np.float64],
         *,
         transient: bool,
     ) -> None:
-        if self._memory[WATERMARK] >= self._next_sweep:
-            self.sweep()
+        held.sweep_if_due()
         count = len(inputs)
         if self._scratch.shape[1] < count:
-            self._scratch = np.empty((5, count), np.int64)
+            self._scratch = matrix(5, count).view(np.int64)
         table, scratch = self._plan.table, self._scratch
-        judge_all(self._memory, table, inputs, notes)
+        judge_all(held.memory, table, inputs, notes)
         for number in range(len(self._plan.groups)):
-            self._make_room(number, count if count <= CHUNK else count // CROWD)
-            total = arrange(self._memory, table, number, inputs, notes, rows, scratch)
+            held.make_room(number, count if count <= CHUNK else count // CROWD)
+            total = arrange(held.memory, table, number, inputs, notes, rows, scratch)
             while total < 0:
-                self._make_room(number, count // CROWD)
-                total = arrange(self._memory, table, number, inputs, notes, rows, scratch)
+                held.make_room(number, count // CROWD)
+                total = arrange(held.memory, table, number, inputs, notes, rows, scratch)
             place = 0
             while place < total:
                 places = place, total, transient
                 place = fold_arranged(
-                    self._memory, table, number, inputs, notes, rows, places, scratch
+                    held.memory, table, number, inputs, notes, rows, places, scratch
                 )
                 if place < total:
-                    self._grow()
+                    held.grow()
         divide(table, rows, 0, count)
-
-    def _make_room(self, number: int, count: int) -> None:
-        """See that a group's table can take ``count`` more keys and stay at most half full."""
-        group = GROUPS_AT + GROUP_WORDS * number
-        entries = int(self._memory[group + MASK]) + 1
-        wanted = entries
-        while wanted < 2 * (int(self._memory[group + USED]) + count) + 2:
-            wanted *= 2
-        if wanted > entries:
-            self._rebuild(number, wanted - 1, NEVER)
-
-    def _rebuild(self, number: int, mask: int, oldest: int) -> None:
-        group = GROUPS_AT + GROUP_WORDS * number
-        while not rebuild(self._memory, group, mask, oldest):
-            self._grow(int(self._memory[BUMP]) + (mask + 1) * ENTRY_WORDS)
-
-    def _grow(self, least: int = 0) -> None:
-        """Enlarge the memory."""
-        self._memory = enlarge(self._memory, max(len(self._memory) * 5 // 4, least))
 
     def _identity(self) -> snapshots.Identity:
         return snapshots.Identity(self.feature_set.hash, (*self._settings.values(), self._horizon))

@@ -1,0 +1,102 @@
+"""Memory that is kept for the next array: never seen by two, never more than the bound."""
+
+import mmap
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recoup.features import FeatureSet, FeatureStore, arena, count
+
+WORDS = 1 << 19
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> None:
+    arena.give_back()
+
+
+def _address(array: NDArray[np.generic]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def test_what_one_array_leaves_behind_the_next_one_gets() -> None:
+    first = arena.matrix(WORDS, 2)
+    place = _address(first)
+    first[:] = 7.0
+    del first
+    assert arena.kept_bytes() == 16 * WORDS
+    second = arena.matrix(WORDS, 2)
+    assert _address(second) == place
+    assert arena.kept_bytes() == 0
+
+
+def test_memory_is_kept_from_others_while_a_view_of_it_lives() -> None:
+    first = arena.matrix(WORDS, 2)
+    first[:] = 7.0
+    view = first[5:9, 1].view(np.int64)
+    del first
+    other = arena.matrix(WORDS, 2)
+    other[:] = 9.0
+    assert view.view(np.float64).tolist() == [7.0] * 4
+
+
+def test_what_grows_and_what_does_not_are_kept_apart() -> None:
+    words = arena.room(WORDS)
+    words[0] = WORDS
+    place = _address(words)
+    del words
+    matrix = arena.matrix(WORDS, 1)
+    assert _address(matrix) != place
+    assert _address(arena.room(WORDS)) == place
+
+
+def test_no_more_is_kept_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena, "KEPT_BYTES", 20 * WORDS)
+    arrays = [arena.matrix(WORDS, 1) for _ in range(4)]
+    arrays.append(arena.matrix(WORDS, 4))
+    arrays.clear()
+    assert arena.kept_bytes() == 16 * WORDS
+
+
+def test_small_arrays_are_left_to_numpy() -> None:
+    assert arena.matrix(10, 3).shape == (10, 3)
+    assert arena.kept_bytes() == 0
+
+
+def test_where_nothing_is_mapped_numpy_gives_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    assert arena.room(WORDS).shape == (WORDS,)
+    assert arena.matrix(WORDS, 2).shape == (WORDS, 2)
+
+
+def _columns(store: FeatureStore, events: int) -> dict[str, NDArray[np.int64]]:
+    columns = {name: np.zeros(events, np.int64) for name in store.columns}
+    number = np.arange(events)
+    return columns | {"ts": number * 1000, "key": number, "visitor": number % 900 + 1}
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_store_grows_with_and_without_addresses_to_spare(
+    monkeypatch: pytest.MonkeyPatch, *, granted: bool
+) -> None:
+    if not granted:
+        monkeypatch.setattr(arena, "_take", lambda *_, **__: None)
+    store = FeatureStore(FeatureSet("n", 1, (count("n"),)))
+    columns = _columns(store, 30_000)
+    for start in range(0, 30_000, 5000):
+        part = {name: column[start : start + 5000] for name, column in columns.items()}
+        values = store.step(part).values[:, 0]
+        np.testing.assert_array_equal(values, np.arange(start, start + 5000) // 900 + 1)
+
+
+def test_reserved_memory_changes_no_row() -> None:
+    features = FeatureSet("n", 1, (count("n"),))
+    plain, reserved = FeatureStore(features), FeatureStore(features)
+    columns = _columns(plain, 20_000)
+    reserved.reserve(8_000_000)
+    np.testing.assert_array_equal(reserved.step(columns).values, plain.step(columns).values)
+    assert reserved.snapshot() == plain.snapshot()
