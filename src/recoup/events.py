@@ -121,6 +121,9 @@ fields as one JSON object. ``ts``, ``source``, ``id``, ``seq``, ``event`` and ``
 null; everything else may be.
 """
 
+EXTRA: Final = "extra."
+"""Settings call a field inside ``extra`` by this and its name."""
+
 ITEM_SCHEMA: Final = pl.Schema(
     {
         "event": pl.UInt32(),
@@ -358,3 +361,25 @@ def event_keys(events: pl.DataFrame) -> NDArray[np.int64]:
     """Hash ``(source, id)`` of every event. Shape (n,)."""
     joined = events.select(pl.concat_str("source", pl.lit("\x1f"), "id")).to_series()
     return np.fromiter((hash64(text) for text in joined.to_list()), np.int64, len(joined))
+
+
+def extra_field(texts: Iterable[str | None], name: str) -> list[str | None]:
+    """Read one field of ``extra`` as text; only texts that mention it are decoded.
+
+    Examples
+    --------
+    >>> extra_field(['{"staff": true}', None], "staff")
+    ['true', None]
+    """
+    return [_inside(text, name) if text and name in text else None for text in texts]
+
+
+def _inside(text: str, name: str) -> str | None:
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None
+    found = value.get(name) if isinstance(value, dict) else None
+    if isinstance(found, bool):
+        return "true" if found else "false"
+    return None if found is None else str(found)

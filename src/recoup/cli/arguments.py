@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recoup.errors import ConfigError
+from recoup.settings import moment
 
 if TYPE_CHECKING:
     from recoup.non_shoppers import Rules
@@ -173,16 +174,7 @@ def parse_moment(text: str | None, option: str) -> dt.datetime | None:
     ConfigError
         If it is no moment.
     """
-    if text is None:
-        return None
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"Expected an ISO 8601 moment for {option}, got {text!r}",
-            hint="write 2016-09-19T07:00 or 2016-09-19T07:00:00Z",
-        ) from error
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    return None if text is None else moment(text, where=option)
 
 
 def read_pair(text: str, place: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """What to inject: a TOML file, checked by name. See docs/inject.md for examples."""
 
 import datetime as dt
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -9,6 +8,7 @@ import msgspec
 
 from recoup.errors import ConfigError
 from recoup.events import CODE, CONTEXT, COUNTS, ENTITIES, FLAGS, MONEY, REALS
+from recoup.settings import moment, parse_toml, typed
 
 Share = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
 Hour = Annotated[int, msgspec.Meta(ge=0, le=24)]
@@ -130,15 +130,9 @@ def parse_spec(text: str, *, where: str = "the spec") -> InjectionSpec:
     ConfigError
         If it does not keep the format.
     """
-    try:
-        spec = msgspec.convert(tomllib.loads(text), InjectionSpec)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"Expected TOML in {where}, got: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"Expected defects to inject, got {where} that breaks the format: {error}",
-            hint="docs/inject.md shows the format with examples",
-        ) from error
+    raw = parse_toml(text, where=where)
+    what, docs = "defects to inject", "docs/inject.md"
+    spec = typed(raw, InjectionSpec, what=what, where=where, docs=docs)
     ids = [defect.id for defect in spec.defects]
     if len(set(ids)) < len(ids):
         raise ConfigError(f"Expected each `id` once in {where}, got {', '.join(ids)}")
@@ -194,13 +188,4 @@ def _member(name: str, known: tuple[str, ...], place: str) -> None:
 
 
 def _moment(text: str | None, name: str) -> dt.datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"Expected an ISO 8601 moment in defect `{name}`, got {text!r}",
-            hint="write 2016-09-19T07:00:00Z",
-        ) from error
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
+    return None if text is None else moment(text, where=f"defect `{name}`")

@@ -3,10 +3,10 @@
 import re
 from typing import Final
 
-import msgspec
 import polars as pl
 
-from recoup.non_shoppers.rules import EXTRA, Rules
+from recoup.events import EXTRA, extra_field
+from recoup.non_shoppers.rules import Rules
 
 MAX_JUDGED: Final = 50_000
 """Values whose judgement is remembered, per column; then all are judged anew."""
@@ -39,7 +39,7 @@ class Declared:
         if self._inside and extra.null_count() < len(extra):
             texts = extra.to_list()
             for column in self._inside:
-                found = _first(found, column.judge(_fields(texts, column.field)))
+                found = _first(found, column.judge(extra_field(texts, column.field)))
         return found
 
 
@@ -72,19 +72,3 @@ def _first(known: list[str | None] | None, new: list[str | None] | None) -> list
     if known is None or new is None:
         return known or new
     return [one or other for one, other in zip(known, new, strict=True)]
-
-
-def _fields(texts: list[str | None], name: str) -> list[str | None]:
-    """Read one field out of JSON texts; only those that mention it are decoded."""
-    return [_field(text, name) if text is not None and name in text else None for text in texts]
-
-
-def _field(text: str, name: str) -> str | None:
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return None
-    found = value.get(name) if isinstance(value, dict) else None
-    if isinstance(found, bool):
-        return "true" if found else "false"
-    return None if found is None else str(found)

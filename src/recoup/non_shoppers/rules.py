@@ -1,14 +1,14 @@
 """The rules by which non-shoppers are recognised, as a TOML file says them."""
 
 import re
-import tomllib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from recoup.errors import ConfigError
-from recoup.events import EVENT_SCHEMA
+from recoup.events import EVENT_SCHEMA, EXTRA
+from recoup.settings import parse_toml, typed
 
 Kind = Literal["bot", "monitor", "staff", "test_order"]
 Limit = Annotated[int, msgspec.Meta(ge=0)]
@@ -16,7 +16,6 @@ DECLARED: Final = ("bot", "monitor", "staff", "test_order")
 BEHAVED: Final = ("too_fast", "regular_gaps", "pages_only", "round_the_clock")
 KINDS: Final = (*DECLARED, *BEHAVED)
 """Why somebody is no shopper: what a rule declares, or what no shopper does."""
-EXTRA: Final = "extra."
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,19 +146,12 @@ def parse_rules(
     ConfigError
         If it does not keep the format.
     """
-    try:
-        raw = tomllib.loads(text)
-        for rule in raw.get("rule", []) if isinstance(raw.get("rule"), list) else []:
-            if isinstance(rule, dict) and read_list is not None and "file" in rule:
-                rule["equals"] = [*rule.get("equals", []), *read_list(str(rule.pop("file")))]
-        rules = msgspec.convert(raw, Rules)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"Expected TOML in {where}, got: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"Expected rules for non-shoppers, got {where} that breaks the format: {error}",
-            hint="docs/non_shoppers.md shows the format with examples",
-        ) from error
+    raw = parse_toml(text, where=where)
+    for rule in raw.get("rule", []) if isinstance(raw.get("rule"), list) else []:
+        if isinstance(rule, dict) and read_list is not None and "file" in rule:
+            rule["equals"] = [*rule.get("equals", []), *read_list(str(rule.pop("file")))]
+    what, docs = "rules for non-shoppers", "docs/non_shoppers.md"
+    rules = typed(raw, Rules, what=what, where=where, docs=docs)
     for rule in rules.rule:
         _check(rule, where)
     return rules

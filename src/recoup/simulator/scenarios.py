@@ -1,12 +1,12 @@
 """The scenarios that come with Recoup, and those of a file."""
 
-import tomllib
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from recoup.errors import ConfigError
+from recoup.settings import parse_toml, typed
 from recoup.simulator.decision_log import LoggingSpec
 from recoup.simulator.nuisances import NuisanceSpec
 from recoup.simulator.robots import RobotSpec
@@ -159,15 +159,14 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
         return SCENARIOS[str(name_or_path)]
     path = Path(name_or_path)
     try:
-        stated = tomllib.loads(path.read_text(encoding="utf-8"))
-        scenario = msgspec.convert({"name": path.stem, **stated}, Scenario)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"Expected a scenario's name or a TOML file, got `{name_or_path}`",
             hint=f"one of {', '.join(SCENARIOS)}, or a readable file",
         ) from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    stated = {"name": path.stem, **parse_toml(text, where=str(path))}
+    scenario = typed(stated, Scenario, what="a scenario", where=str(path), docs="docs/simulator.md")
     if not scenario.effects:
         scenario = msgspec.structs.replace(scenario, effects=EFFECTS)
     return checked(scenario)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recoup.errors import ConfigError
 from recoup.interventions import INTERVENTIONS
+from recoup.settings import moment
 from recoup.simulator import catalogue, layout, rates
 from recoup.simulator.catalogue import Goods, goods
 from recoup.simulator.clock import DAY_US, bounds, clock_of, time_of
@@ -170,12 +171,7 @@ def part_of(world: World, visitors: NDArray[np.int64]) -> World:
 
 
 def _moment(text: str) -> int:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"Expected an ISO 8601 start, got `{text}`") from error
-    moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
-    since = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    since = moment(text, where="the scenario's start") - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     return since // dt.timedelta(microseconds=1)
 
 

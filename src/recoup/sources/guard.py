@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from recoup.errors import ConfigError, SourceError
-from recoup.events import EVENT_SCHEMA, REQUIRED, EventBatch, take
+from recoup.events import EVENT_SCHEMA, EXTRA, REQUIRED, EventBatch, extra_field, take
 from recoup.sources.addresses import (
     QUICK,
     clean_extra,
@@ -19,7 +19,7 @@ from recoup.sources.addresses import (
     names_person,
 )
 from recoup.sources.base import ROWS, Source, SourceBatch
-from recoup.sources.privacy import EXTRA, ITEMS, Consent, Privacy, Pseudonyms
+from recoup.sources.privacy import ITEMS, Consent, Privacy, Pseudonyms
 
 MARK: Final = "|"
 """Between a source's position and what was removed up to it."""
@@ -127,7 +127,8 @@ class Guarded:
     def _ask(self, batch: EventBatch, consent: Consent) -> EventBatch:
         """Drop the events of those who said no, or take off who they are."""
         if consent.column.startswith(EXTRA):
-            said = _fields(batch.events["extra"], consent.column.removeprefix(EXTRA))
+            inside = extra_field(batch.events["extra"], consent.column.removeprefix(EXTRA))
+            said = pl.Series(inside, dtype=pl.String)
         else:
             said = batch.events[consent.column]
         denied = said.str.to_lowercase().is_in([value.lower() for value in consent.denied])
@@ -259,22 +260,6 @@ def _anonymous(
         made.zip_with(rows, events["visitor"]).alias("visitor"),
         made.zip_with(rows, events["id"]).alias("id"),
     )
-
-
-def _fields(texts: pl.Series, name: str) -> pl.Series:
-    found = [_field(text, name) if text and name in text else None for text in texts.to_list()]
-    return pl.Series(found, dtype=pl.String)
-
-
-def _field(text: str, name: str) -> str | None:
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return None
-    found = value.get(name) if isinstance(value, dict) else None
-    if isinstance(found, bool):
-        return "true" if found else "false"
-    return None if found is None else str(found)
 
 
 def mark_of(source: Source) -> str | None:

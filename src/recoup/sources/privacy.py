@@ -1,17 +1,16 @@
 """What of a log may come in: allowed fields, consent, and how visitors are called."""
 
 import hashlib
-import tomllib
 from typing import Final, Literal
 
 import msgspec
 
 from recoup.errors import ConfigError
-from recoup.events import EVENT_SCHEMA, ITEM_SCHEMA, REQUIRED
+from recoup.events import EVENT_SCHEMA, EXTRA, ITEM_SCHEMA, REQUIRED
+from recoup.settings import parse_toml, typed
 
 LEAST_SECRET: Final = 16
 """Bytes of a secret, at least: a shorter one can be found by trying."""
-EXTRA: Final = "extra."
 ITEMS: Final = "items"
 
 
@@ -75,15 +74,8 @@ def parse_privacy(text: str, *, where: str = "the privacy settings") -> Privacy:
     ConfigError
         If it does not keep the format.
     """
-    try:
-        privacy = msgspec.convert(tomllib.loads(text), Privacy)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"Expected TOML in {where}, got: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"Expected privacy settings, got {where} that breaks the format: {error}",
-            hint="docs/privacy.md shows the format with examples",
-        ) from error
+    raw = parse_toml(text, where=where)
+    privacy = typed(raw, Privacy, what="privacy settings", where=where, docs="docs/privacy.md")
     for name in privacy.allow:
         _check(name, where, items=True)
     if privacy.consent is not None:
