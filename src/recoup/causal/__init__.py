@@ -14,6 +14,7 @@ from recoup.causal.experiment_plan import ExperimentPlan, plan_experiment
 from recoup.causal.incidents import Incident, IncidentCost, incident_cost
 from recoup.causal.journeys import Journeys, journeys_from_table
 from recoup.causal.lift import Lift, holdout_lift
+from recoup.causal.lifts import LiftReport, lift_report
 from recoup.causal.logged_decisions import LoggedDecisions
 from recoup.causal.off_policy import OffPolicy, evaluate_off_policy
 from recoup.causal.policy_search import Found, search_policies, start_and_states
@@ -44,6 +45,7 @@ __all__ = [
     "Journeys",
     "Layer",
     "Lift",
+    "LiftReport",
     "LoggedDecisions",
     "Metric",
     "OffPolicy",
@@ -75,6 +77,7 @@ __all__ = [
     "journeys_from_table",
     "judge_targeting",
     "learn_uplift",
+    "lift_report",
     "mean_uplift",
     "plan_experiment",
     "search_policies",

@@ -1,6 +1,8 @@
 """`recoup demo`: the whole loop on a simulated shop."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +10,7 @@ import typer
 from rich.table import Table
 
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
+from recoup.errors import ConfigError
 
 if TYPE_CHECKING:
     from recoup.runners.demo import DemoResult
@@ -26,6 +29,10 @@ def demo(
     scenario: Annotated[
         str, typer.Option(help="`default`, `quiet` (no defect), or a TOML file.")
     ] = "default",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Keep the journal there, for `recoup evaluate lift` and `learn report`."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Run the whole loop on a simulated shop, live in the terminal, in under two minutes.
@@ -39,16 +46,29 @@ def demo(
     from recoup.runners.demo import run_demo
 
     with (
-        tempfile.TemporaryDirectory() as folder,
+        _folder(out) as folder,
         DemoView(None if json else stdout, title="Recoup on a simulated shop") as view,
     ):
-        result = run_demo(
-            Path(folder), view, visitors=visitors, days=days, seed=seed, scenario=scenario
-        )
+        result = run_demo(folder, view, visitors=visitors, days=days, seed=seed, scenario=scenario)
     if json:
         print_json(result)
     else:
         _tell(result)
+
+
+@contextlib.contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """Give an empty directory for the journal: the one asked for, or one that is thrown away."""
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.glob("*.db")):
+        raise ConfigError(
+            f"Expected a directory without a journal, got {out}", hint="name another --out"
+        )
+    yield out
 
 
 def _tell(result: "DemoResult") -> None:

@@ -2,7 +2,13 @@
 
 import typer
 
-from recoup.cli import evaluate_causal, evaluate_experiment, evaluate_incident, evaluate_policy
+from recoup.cli import (
+    evaluate_causal,
+    evaluate_experiment,
+    evaluate_incident,
+    evaluate_lift,
+    evaluate_policy,
+)
 from recoup.cli.arguments import (
     Format,
     From,
@@ -29,6 +35,7 @@ def register(app: typer.Typer) -> None:
     evaluate_experiment.register(evaluate)
     evaluate_policy.register(evaluate)
     evaluate_incident.register(evaluate)
+    evaluate_lift.register(evaluate)
     app.add_typer(
         evaluate, name="evaluate", help="Measure a model on a log, or what a policy earned."
     )

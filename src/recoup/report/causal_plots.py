@@ -15,6 +15,7 @@ from matplotlib.typing import RcKeyType
 from recoup.causal.delay import Delay
 from recoup.causal.estimate import Estimate
 from recoup.causal.experiment import ExperimentResult, Look
+from recoup.causal.lifts import LiftReport, LiftRow
 from recoup.causal.off_policy import OffPolicy
 from recoup.causal.policy_value import PolicyValue
 from recoup.causal.uplift import Uplift
@@ -55,7 +56,7 @@ class UpliftFigure(msgspec.Struct, frozen=True):
     uplift: Uplift
 
 
-Plotted = OffPolicy | Delay | ExperimentResult | PolicyValue | UpliftFigure
+Plotted = OffPolicy | Delay | ExperimentResult | PolicyValue | UpliftFigure | LiftReport
 
 
 def plot(found: Plotted, path: Path | str) -> None:
@@ -115,6 +116,8 @@ def draw(found: Plotted) -> Figure:
             return _experiment(found)
         case PolicyValue():
             return _policy(found)
+        case LiftReport():
+            return _lift(found)
     return _uplift(found)
 
 
@@ -236,6 +239,40 @@ def _policy(found: PolicyValue) -> Figure:
     right.set_xlabel("lost per journey")
     _doubt(figure, found.refused)
     return figure
+
+
+def _lift(found: LiftReport) -> Figure:
+    told_of = [row for row in found.by_intervention if _answered(row)]
+    rows = [found.all_visitors, *told_of]
+    figure, (axes,) = _panels(1, 1, (SIZE[0], 1.8 + 0.42 * len(rows)))
+    told = (
+        ("against the holdout", [row.from_holdout for row in rows], palette.BLUE, -0.14),
+        ("from propensities", [row.from_propensities for row in rows], palette.ORANGE, 0.14),
+    )
+    for label, estimates, colour, shift in told:
+        places = [place + shift for place in range(len(rows))]
+        errors = [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]]
+        axes.errorbar(
+            [each.value for each in estimates], places, xerr=errors, color=colour, marker="o",
+            markersize=4, linestyle="none", capsize=3, label=label,
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [_lift_name(row) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.axvline(0, color=palette.MUTED, linewidth=1)
+    axes.set_xlabel("net value per visitor, policy less nobody acted on")
+    axes.legend(fontsize=8.5, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0))
+    _doubt(figure, found.all_visitors.refused)
+    return figure
+
+
+def _answered(row: LiftRow) -> bool:
+    return row.from_holdout.se > 0 or row.from_propensities.se > 0
+
+
+def _lift_name(row: LiftRow) -> str:
+    name = "all visitors" if row.intervention is None else row.intervention.replace("_", " ")
+    return f"{name} ({row.visitors:,} : {row.holdout:,})"
 
 
 def _uplift(found: UpliftFigure) -> Figure:
