@@ -44,6 +44,9 @@ MOST_ITEMS: Final = 64
 """Items of a session that are remembered; of more, the first are forgotten."""
 
 IDLE_US: Final = 1_800_000_000
+FORGET_US: Final = 4 * IDLE_US
+"""A session's memory is dropped once it has been silent for so long before the newest event."""
+
 VERSION: Final = 1
 
 _DEAD: Final = frozenset(hash64(word) for word in ("dead", "dead_rage", "rage_dead"))
@@ -74,8 +77,8 @@ class _Session(msgspec.Struct, array_like=True):
 class BehaviourDetector:
     """A stage that finds signals of behaviour, event by event, in a session's memory.
 
-    At most 64 items a session, and ``max_sessions`` sessions; beyond it the longest silent are
-    forgotten. The same for batches of any size.
+    At most 64 items a session, and ``max_sessions`` sessions; beyond it, and after two hours of
+    silence, the longest silent are forgotten. The same for batches of any size.
 
     Examples
     --------
@@ -150,9 +153,16 @@ class BehaviourDetector:
             own = _Session()
         own.ts = max(own.ts, ts)
         self._sessions[key] = own
-        if len(self._sessions) > self.max_sessions:
-            self._sessions.popitem(last=False)
+        self._forget(ts)
         return own
+
+    def _forget(self, ts: int) -> None:
+        """Drop the longest silent, at most two an event, so that the work of one is bounded."""
+        for _ in range(2):
+            oldest = next(iter(self._sessions))
+            silent = self._sessions[oldest].ts < ts - FORGET_US
+            if silent or len(self._sessions) > self.max_sessions:
+                del self._sessions[oldest]
 
 
 def _visit(own: _Session, item: int, out: NDArray[np.bool_]) -> None:

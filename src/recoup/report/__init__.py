@@ -1,6 +1,7 @@
 """What a run found, told: summary, HTML report, terminal view."""
 
 from recoup.report.decided import DecisionTally
+from recoup.report.hesitation import Behaved, Curve, Hesitation, Waits
 from recoup.report.html import render_html, write_report
 from recoup.report.journey import SessionTally, Steps
 from recoup.report.summary import (
@@ -19,8 +20,12 @@ from recoup.report.summary import (
     to_json,
 )
 from recoup.report.terminal import DemoState, DemoView, Made, ending, summary_panel
+from recoup.report.waits import Behaving, HesitationTally, Judged
 
 __all__ = [
+    "Behaved",
+    "Behaving",
+    "Curve",
     "Day",
     "DayDecisions",
     "Decided",
@@ -28,8 +33,11 @@ __all__ = [
     "DemoState",
     "DemoView",
     "Funnel",
+    "Hesitation",
+    "HesitationTally",
     "IntentBin",
     "Journeys",
+    "Judged",
     "Made",
     "ModelHealth",
     "Period",
@@ -38,6 +46,7 @@ __all__ = [
     "Steps",
     "Summary",
     "Totals",
+    "Waits",
     "ending",
     "render_html",
     "summarise",

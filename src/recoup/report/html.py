@@ -10,7 +10,7 @@ import msgspec
 from markupsafe import Markup
 
 from recoup.decisions import Defect, Finding
-from recoup.report import palette, plots, story, words
+from recoup.report import hesitation_story, palette, plots, story, words
 from recoup.report.summary import Segment, Summary
 
 DETAILED: Final = 25
@@ -88,6 +88,7 @@ def render_html(summary: Summary) -> str:
         thousand=story.of_thousand(summary),
         intake=story.intake(summary),
         models=[story.model(health) for health in summary.models],
+        hesitate=_hesitate(summary),
         any_likely=bool(story.likely_defects(summary)),
         plots=_plots(summary),
         actions=_shares(summary.decided.by_action, words.action_words),
@@ -115,6 +116,19 @@ def render_html(summary: Summary) -> str:
         saved=story.saved_words(summary) if summary.saved else None,
         horizon=words.span(summary.abandonment_horizon_s) if summary.abandonment_horizon_s else "",
     )
+
+
+def _hesitate(summary: Summary) -> dict[str, object]:
+    told = summary.hesitation
+    return {
+        "sentences": hesitation_story.sentences(told),
+        "tables": hesitation_story.tables(told),
+        "behaviours": hesitation_story.behaviours(told),
+        "figures": {
+            name: Markup(drawn)  # noqa: S704 - our own SVG
+            for name, drawn in hesitation_story.figures(summary).items()
+        },
+    }
 
 
 def write_report(summary: Summary, path: Path) -> None:

@@ -76,7 +76,7 @@ def funnel(summary: Summary) -> str:
         for row, text in enumerate(_funnel_notes(counts)):
             axes.text(counts[row] + max(counts[0], 1) * 0.012, row, text, va="center")
 
-    return _figure("funnel", "Visits by the furthest step reached", draw, height_in=3.0)
+    return figure("funnel", "Visits by the furthest step reached", draw, height_in=3.0)
 
 
 def daily(summary: Summary) -> str:
@@ -99,7 +99,7 @@ def daily(summary: Summary) -> str:
             each.grid(visible=False, axis="x")
 
     rows = (0.17 * len(spans), 2.0, 1.0) if spans else (2.0, 1.0)
-    return _figure("daily", "Share of visits that bought, and visits, by day", draw,
+    return figure("daily", "Share of visits that bought, and visits, by day", draw,
                    height_in=3.9 + 0.18 * len(spans), rows=rows)  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def severity(summary: Summary) -> str:
         axes.set_xlabel(f"value lost {rate.each}{unit}, with 95 % interval")
         _bare(axes)
 
-    return _figure("severity", "What each defect costs", draw, height_in=1.1 + 0.42 * len(defects))
+    return figure("severity", "What each defect costs", draw, height_in=1.1 + 0.42 * len(defects))
 
 
 def abandonment(summary: Summary) -> str:
@@ -159,7 +159,7 @@ def decisions(summary: Summary) -> str:
         _whole_ticks(axes, "y")
         _date_ticks(axes, days, width)
 
-    return _figure("decisions", "Decisions by day", draw, height_in=2.9)
+    return figure("decisions", "Decisions by day", draw, height_in=2.9)
 
 
 def intent(summary: Summary) -> str:
@@ -181,7 +181,7 @@ def intent(summary: Summary) -> str:
         _percent_ticks(axes, "x")
         _percent_ticks(axes, "y")
 
-    return _figure("intent", "Purchase intent: predicted and observed", draw, height_in=3.4)
+    return figure("intent", "Purchase intent: predicted and observed", draw, height_in=3.4)
 
 
 def standalone(title: str, draw: Callable[..., None], *, height_in: float) -> str:
@@ -190,7 +190,7 @@ def standalone(title: str, draw: Callable[..., None], *, height_in: float) -> st
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" style="background:#fff" ', 1)
 
 
-def _figure(
+def figure(
     name: str,
     title: str,
     draw: Callable[..., None],
@@ -256,7 +256,7 @@ def _bars(
         for row, count in enumerate(counts):
             axes.text(count + longest * 0.012, row, note(count), va="center")
 
-    return _figure(name, title, draw, height_in=0.8 + 0.4 * max(len(bars), 1))
+    return figure(name, title, draw, height_in=0.8 + 0.4 * max(len(bars), 1))
 
 
 def _funnel_notes(counts: NDArray[np.int64]) -> list[str]:

@@ -11,6 +11,7 @@ from recoup.decisions import Defect, Finding
 from recoup.friction.watch import InputDrift
 from recoup.models.card import SliceMetrics
 from recoup.non_shoppers import Counted
+from recoup.report.hesitation import Hesitation
 
 STAGES: Final = ("sessions", "listing", "item", "cart", "checkout", "purchase")
 """Funnel steps by stage code: landed, listing or search, item, cart, checkout, bought."""
@@ -259,6 +260,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         Net value against the permanent holdout; None unless decisions were executed.
     models
         The trained models that were used, and whether they still hold.
+    hesitation
+        Where and when shoppers waited, and their signals of behaviour.
     seconds, events_per_second, peak_rss_mb
         What the run took.
 
@@ -299,6 +302,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     decided: Decided = Decided()
     saved: Lift | None = None
     models: list[ModelHealth] = []
+    hesitation: Hesitation = Hesitation()
 
 
 def summarise(  # noqa: PLR0913
@@ -320,6 +324,7 @@ def summarise(  # noqa: PLR0913
     privacy: Mapping[str, int] | None = None,
     saved: Lift | None = None,
     models: Sequence[ModelHealth] = (),
+    hesitation: Hesitation | None = None,
     seconds: float = 0.0,
     peak_rss_mb: float = 0.0,
 ) -> Summary:
@@ -360,6 +365,7 @@ def summarise(  # noqa: PLR0913
         decided=decided,
         saved=saved if decided.executed else None,
         models=list(models),
+        hesitation=hesitation or Hesitation(),
     )
 
 

@@ -18,7 +18,7 @@ from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
 from recoup.friction.watch import InputWatch
 from recoup.intake import Intake
 from recoup.non_shoppers import Recognised, Rules
-from recoup.parts import gather, under
+from recoup.parts import gather, prefixed, under
 from recoup.report import (
     DecisionTally,
     Journeys,
@@ -30,6 +30,7 @@ from recoup.report import (
     to_json,
     write_report,
 )
+from recoup.runners.hesitating import HesitationWatch
 from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.local import LocalRunner
 from recoup.sources import Source, SourceBatch, merge_findings, removed_of
@@ -127,6 +128,7 @@ def replay_source(
             privacy=removed_of(source),
             abandonment_horizon_s=round(engine.settings.abandonment_s),
             models=_models(served, watch, journeys),
+            hesitation=host.hesitating.result(),
             seconds=time.perf_counter() - begun,
             peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
@@ -161,6 +163,7 @@ class ReplayHost:
         self.features = features
         self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
         self.decisions = DecisionTally()
+        self.hesitating = HesitationWatch(lateness_s=engine.settings.lateness_s)
         self.recognised = Recognised(np.zeros(0, np.bool_))
         self._batches = 0
         if features is not None:
@@ -176,6 +179,7 @@ class ReplayHost:
             self.watch.step(seen.rows.values)
         self.sessions.step(Steps(seen.batch.events, seen.rows.session, seen.stage, seen.intent))
         self.sessions.leave_out(step.recognised.sessions)
+        self.hesitating.step(step)
         if self.features is not None:
             feature_frame(step).write_parquet(self.features / f"{self._batches:08}.parquet")
         self._batches += 1
@@ -187,6 +191,7 @@ class ReplayHost:
             **self.engine.snapshot(),
             **({} if self.watch is None else {self.watch.name: self.watch.snapshot()}),
             self.sessions.name: self.sessions.snapshot(),
+            **prefixed(self.hesitating.name, self.hesitating.snapshot()),
             self.decisions.name: self.decisions.snapshot(),
             "replay": msgspec.msgpack.encode(self._batches),
         }
@@ -195,6 +200,7 @@ class ReplayHost:
         """Give what changed since the last call, in parts."""
         own: dict[str, bytes | Changes] = {
             self.sessions.name: self.sessions.changes(),
+            self.hesitating.name: self.hesitating.changes(),
             self.decisions.name: self.decisions.snapshot(),
             "replay": msgspec.msgpack.encode(self._batches),
         }
@@ -211,6 +217,7 @@ class ReplayHost:
                 self.sessions.restore(parts[self.sessions.name])
             else:
                 self.sessions.restore_parts(under(self.sessions.name, parts))
+            self.hesitating.restore_parts(under(self.hesitating.name, parts))
             self.decisions.restore(parts[self.decisions.name])
             if self.watch is not None:
                 self.watch.restore(parts[self.watch.name])

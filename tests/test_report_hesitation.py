@@ -1,0 +1,293 @@
+"""Where and when shoppers hesitate: counted exactly, told in words, and no false alarms."""
+
+import doctest
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from recoup.errors import SnapshotError
+from recoup.events import CODE, EVENT_SCHEMA, ITEM_SCHEMA, MICROS, EventBatch, conform, encode, take
+from recoup.friction.waits import is_step
+from recoup.outcomes import Abandonment
+from recoup.report import (
+    Behaving,
+    Hesitation,
+    HesitationTally,
+    Journeys,
+    Judged,
+    hesitation_story,
+    render_html,
+    summarise,
+    to_json,
+    waits,
+)
+from recoup.sources import open_source
+
+START = 1_714_521_600_000_000
+Line = tuple[float, int, str]
+
+
+def batch_of(lines: list[Line], **more: str) -> EventBatch:
+    """Make events of (second, visitor, kind), all at one device and page."""
+    frame = pl.DataFrame(
+        {
+            "ts": [START + round(second * MICROS) for second, *_ in lines],
+            "source": "web",
+            "id": [str(k) for k in range(len(lines))],
+            "seq": 0,
+            "event": [event for *_, event in lines],
+            "visitor": [str(visitor) for _, visitor, _ in lines],
+            "device": "mobile",
+            "page": "/shop",
+        }
+        | more
+    ).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
+    return EventBatch(conform(frame, EVENT_SCHEMA), pl.DataFrame(schema=ITEM_SCHEMA))
+
+
+def seen(batch: EventBatch, shown: NDArray[np.bool_] | None = None) -> Behaving:
+    session = encode(batch, ("visitor",))["visitor"].astype(np.int64)
+    nothing = np.zeros((len(batch), 6), np.bool_)
+    return Behaving(batch, session, nothing if shown is None else shown)
+
+
+def told(lines: list[Line]) -> Hesitation:
+    tally = HesitationTally(lateness_s=0.0)
+    tally.step(seen(batch_of(lines)))
+    return tally.result()
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(waits).failed == 0
+    assert doctest.testmod(hesitation_story).failed == 0
+
+
+def test_waits_are_measured_from_step_to_step() -> None:
+    lines = [
+        (0.0, 1, "page_view"),
+        (5.0, 1, "scroll"),
+        (20.0, 1, "view_item"),
+        (9_000.0, 2, "page_view"),
+    ]
+    found = told(lines)
+    assert found.total is not None
+    assert (found.total.rows, found.total.left) == (2, 0.5)
+    assert found.total.median_wait_s == pytest.approx(20.0, rel=0.17)
+    assert [each.value for each in found.by_state] == ["item/view_item", "landed/page_view"]
+    assert [each.left for each in found.by_state] == [1.0, 0.0]
+    assert (found.by_device[0].value, found.by_page[0].value) == ("mobile", "/shop")
+    assert [each.value for each in found.by_hour] == ["0"]
+
+
+def test_a_wait_that_is_still_on_and_one_after_the_purchase_are_left_out() -> None:
+    assert told([(0.0, 1, "page_view"), (1_700.0, 2, "scroll")]).total is None
+    found = told([(0.0, 1, "page_view"), (10.0, 1, "purchase"), (9_000.0, 2, "scroll")])
+    assert found.total is not None
+    assert (found.total.rows, found.total.left) == (1, 0.0)
+
+
+def test_half_go_on_until_the_turning_point() -> None:
+    quick = [(100.0 * k + s, k, "page_view") for k in range(200) for s in (0.0, 10.0)]
+    found = told([*quick, (90_000.0, 900, "scroll")])
+    assert found.total is not None
+    assert found.total.turning_s == pytest.approx(10.0, rel=0.35)
+    assert found.curves[0].goes_on[0] == pytest.approx(0.5)
+    assert found.curves[0].goes_on[-1] < 0.1
+
+
+KINDS = st.sampled_from(["page_view", "view_item", "add_to_cart", "purchase", "scroll"])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 5), KINDS), max_size=60),
+    size=st.integers(1, 9),
+    seed=st.integers(0, 9),
+)
+def test_any_order_and_size_of_batches_and_a_restore_change_nothing(
+    steps: list[Line], size: int, seed: int
+) -> None:
+    batch = batch_of(steps or [(0.0, 1, "scroll")])
+    whole = HesitationTally(lateness_s=6_000.0)
+    whole.step(seen(batch))
+    parted, parts = HesitationTally(lateness_s=6_000.0), dict[str, bytes]()
+    order = np.random.default_rng(seed).permutation(len(batch))
+    for start in range(0, len(batch), size):
+        parted.step(seen(take(batch, np.sort(order[start : start + size]))))
+        changes = parted.changes()
+        parts = {n: s for n, s in parts.items() if n not in changes.dropped} | changes.saved
+        parted = HesitationTally(lateness_s=6_000.0)
+        parted.restore_parts(parts)
+    assert parted.result().total == whole.result().total
+    assert parted.result().by_hour == whole.result().by_hour
+
+
+def test_closed_sessions_leave_only_sums_behind() -> None:
+    tally = HesitationTally(lateness_s=0.0)
+    sizes = []
+    for hour in range(12):
+        lines = [(3_600.0 * hour + k, 1_000 * hour + k, "page_view") for k in range(400)]
+        tally.step(seen(batch_of(lines)))
+        sizes.append(len(tally.snapshot()))
+    assert max(sizes[4:]) < 1.1 * max(sizes[:3])
+    assert tally.result().total is not None
+    again = HesitationTally(lateness_s=0.0)
+    again.restore(tally.snapshot())
+    assert again.result() == tally.result()
+    with pytest.raises(SnapshotError):
+        HesitationTally(lateness_s=1.0).restore(tally.snapshot())
+    with pytest.raises(SnapshotError):
+        again.restore(b"something else")
+
+
+def test_sessions_that_are_no_shoppers_are_taken_out() -> None:
+    batch = batch_of([(0.0, 1, "page_view"), (5.0, 2, "page_view"), (9_000.0, 3, "scroll")])
+    tally, given_ = HesitationTally(), seen(batch)
+    tally.step(given_)
+    tally.leave_out([int(given_.session[0])])
+    total = tally.result().total
+    assert total is not None
+    assert total.rows == 1
+
+
+def test_values_beyond_the_bound_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waits, "MOST_VALUES", 3)
+    tally = HesitationTally(lateness_s=0.0)
+    for k in range(6):
+        lines = [(10.0 * s, 10 * k + s, "page_view") for s in range(k + 1)]
+        tally.step(seen(batch_of(lines, device=f"d{k}")))
+    tally.step(seen(batch_of([(9_000.0, 999, "scroll")])))
+    found = {each.value: each.rows for each in tally.result().by_device}
+    assert found == {"(other)": 10, "d5": 6, "d4": 5}
+
+
+def test_who_showed_a_behaviour_is_compared_with_who_could_have() -> None:
+    lines = [
+        (0.0, 1, "view_item"), (1.0, 1, "purchase"),
+        (2.0, 2, "view_item"), (3.0, 3, "view_item"), (4.0, 4, "page_view"),
+        (5.0, 5, "purchase"), (6.0, 5, "view_item"),
+    ]  # fmt: skip
+    shown = np.zeros((7, 6), np.bool_)
+    shown[[0, 2, 6], 0] = True
+    tally = HesitationTally()
+    tally.step(seen(batch_of(lines), shown))
+    revisits = tally.result().behaviours[0]
+    assert (revisits.events, revisits.sessions, revisits.bought) == (3, 2, 1)
+    assert (revisits.others, revisits.others_bought) == (1, 0)
+
+
+def judged_tally(mix: list[tuple[str, float, int]], shift: float = 0.0) -> Hesitation:
+    """Simulate pages whose shoppers leave as a model expects of them, by device and P(goes on)."""
+    rng = np.random.default_rng(4)
+    tally = HesitationTally(lateness_s=0.0, level=0.9)
+    first = 0
+    for device, goes_on, count in mix:
+        lines = [(4_000.0 * k, first + k, "page_view") for k in range(count)]
+        back = rng.random(count) < goes_on - shift * (device == "mobile")
+        more = [
+            (second + float(rng.exponential(20.0)) + 0.1, visitor, "sign_up" if on else "scroll")
+            for (second, visitor, _), on in zip(lines, back, strict=True)
+        ]
+        batch = batch_of([*lines, *more, (5_000.0 * count, 10**9, "scroll")], device=device)
+        first_page = np.where(np.arange(len(batch)) < count, 1.0, np.nan)
+        expected = Judged(first_page * goes_on, first_page * 20.0 * np.log(10.0))
+        one = seen(batch)
+        tally.step(Behaving(batch, one.session, one.shown, expected))
+        first += count
+    return tally.result()
+
+
+USUAL = [("desktop", 0.7, 900), ("mobile", 0.65, 300)]
+
+
+def test_a_viral_spike_of_shoppers_who_leave_is_no_hesitation() -> None:
+    calm = judged_tally(USUAL)
+    spike = judged_tally([*USUAL, ("mobile", 0.2, 1_500)])
+    assert spike.by_device[0].left > calm.by_device[0].left + 0.1
+    for found in (calm, spike):
+        assert [each.verdict for each in found.by_device] == ["", ""]
+
+
+def test_a_device_whose_shoppers_leave_beyond_what_was_expected_is_named() -> None:
+    found = judged_tally(USUAL, shift=0.35)
+    assert {each.value: each.verdict for each in found.by_device}["mobile"] == "longer"
+    assert "device mobile" in " ".join(hesitation_story.sentences(found))
+
+
+def test_a_coupon_hunter_who_returns_is_no_abandoner() -> None:
+    """The visit ends again and again, and is told as ended; the cart was not left for good."""
+    hunt = [(10.0, "view_cart"), (15.0, "coupon_attempt")]
+    visits = [(40_000.0 * k + second, 1, event) for k in range(3) for second, event in hunt]
+    hunter = [(0.0, 1, "add_to_cart"), *visits, (80_100.0, 1, "purchase")]
+    left = [(50.0, 2, "add_to_cart"), (300_000.0, 3, "scroll")]
+    batch = batch_of(sorted([*hunter, *left]))
+    carts = Abandonment(horizon_s=86_400.0, lateness_s=0.0)
+    carts.step(encode(batch, carts.columns))
+    assert (carts.carts().opened, sum(carts.carts().abandoned.values())) == (2, 1)
+    assert told(sorted([*hunter, *left])).total is not None
+
+
+def test_it_is_told_in_the_summary_and_the_report() -> None:
+    found = judged_tally(USUAL)
+    summary = summarise(source="shop", events=9, journeys=Journeys(), hesitation=found)
+    read = json.loads(to_json(summary))["hesitation"]
+    assert set(read) == {
+        "level", "total", "by_state", "by_page_type", "by_device", "by_page", "by_hour", "curves",
+        "behaviours",
+    }  # fmt: skip
+    assert {"rows", "median_wait_s", "left", "long", "expected_long"} <= set(read["by_device"][0])
+    page = render_html(summary)
+    assert "Where and when shoppers hesitate" in page
+    assert "Half of the shoppers who go on do so within" in page
+    nothing = render_html(summarise(source="shop", events=9, journeys=Journeys()))
+    assert "no page after which a shopper could have waited" in nothing
+
+
+def test_a_log_of_pages_that_strangers_named_is_escaped() -> None:
+    tally = HesitationTally(lateness_s=0.0)
+    lines = [(0.0, 1, "page_view"), (9_000.0, 2, "scroll")]
+    tally.step(seen(batch_of(lines, page="<script>alert(1)</script>")))
+    summary = summarise(source="s", events=2, journeys=Journeys(), hesitation=tally.result())
+    assert "<script>alert" not in render_html(summary)
+
+
+@pytest.mark.slow
+def test_the_real_log_is_told_by_page(data_dir: Path) -> None:
+    """The first hits of the log: the waits are those that a plain loop over them finds."""
+    first = next(iter(open_source(data_dir / "google_merch_store").batches(None, rows=8_192)))
+    batch = first.batch
+    session = encode(batch, ("visitor",))["visitor"].astype(np.int64)
+    tally = HesitationTally(lateness_s=0.0)
+    tally.step(Behaving(batch, session, np.zeros((len(batch), 6), np.bool_)))
+    total = tally.result().total
+    assert total is not None
+    assert (total.rows, round(total.left, 3)) == by_hand(batch, session)
+
+
+def by_hand(batch: EventBatch, session: NDArray[np.int64]) -> tuple[int, float]:
+    told_ = encode(batch, ("ts", "seq", "key", "event", "element"))
+    steps = is_step(told_["event"], told_["element"])
+    rows = zip(session, *(told_[n] for n in ("ts", "seq", "key", "event")), steps, strict=True)
+    open_, counted, left = dict[int, int](), 0, 0
+    bought: set[int] = set()
+    now = int(told_["ts"].max())
+    for who, ts, _, _, code, step in sorted(rows):
+        if code == CODE["purchase"]:
+            bought.add(who)
+        if not step:
+            continue
+        if who in open_ and ts > open_[who]:
+            gap = ts - open_[who]
+            counted += 1
+            left += gap >= 1_800 * MICROS
+        open_.pop(who, None)
+        if who not in bought:
+            open_[who] = ts
+    ended = sum(ts + 1_800 * MICROS <= now for ts in open_.values())
+    return counted + ended, round((left + ended) / (counted + ended), 3)
