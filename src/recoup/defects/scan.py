@@ -21,6 +21,7 @@ LEVEL_PRIOR: Final = np.log(np.array([0.12, 0.5, 0.22, 0.12, 0.04]))
 LEAST_LOSS: Final = 0.2
 """A defect takes at least this share of those who would have gone on."""
 _HUGE: Final = 1e200
+_TINY: Final = 1e-200
 
 
 class Found(NamedTuple):
@@ -62,8 +63,7 @@ def scan(
     >>> found.start, found.stop, bool(found.log_factor > 50)
     (40, 60, True)
     """
-    logs, at = _hourly(hours, expected, went_on, overdispersion)
-    reach = _reach(expected)
+    logs, reach, at = _hourly(hours, expected, went_on, overdispersion)
     levels = GRID.shape[0] - FIRST_LEVEL
     nothing, something, best = -np.inf, -np.inf, -np.inf
     found = Found(0.0, 1.0, 1.0, 0, 0)
@@ -85,36 +85,40 @@ def scan(
 
 
 @njit(cache=True, nogil=True)
-def _reach(expected: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give how many would go on at each multiple of the odds."""
-    reach = np.zeros(GRID.shape[0])
-    for index in range(GRID.shape[0]):
-        for row in range(expected.shape[0]):
-            odds = GRID[index] * expected[row] / (1.0 - expected[row])
-            reach[index] += odds / (1.0 + odds)
-    return reach
-
-
-@njit(cache=True, nogil=True)
 def _hourly(
     hours: NDArray[np.int64],
     expected: NDArray[np.float64],
     went_on: NDArray[np.bool_],
     overdispersion: float,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum the log-likelihood of each multiple over the hours that have rows."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Sum the log-likelihood of each multiple over the hours that have rows.
+
+    Beside it, how many would go on at each multiple. Factors are multiplied before their logarithm
+    is taken: one logarithm an hour, not one a row.
+    """
     logs = np.zeros((GRID.shape[0], hours.shape[0]))
+    reach, factors = np.zeros(GRID.shape[0]), np.ones(GRID.shape[0])
     at = np.zeros(hours.shape[0], np.int64)
-    used = -1
+    used, gone_on, last = -1, 0, hours.shape[0] - 1
     for row in range(hours.shape[0]):
         if used < 0 or at[used] != hours[row]:
             used += 1
             at[used] = hours[row]
+        base = expected[row] / (1.0 - expected[row])
+        gone_on += went_on[row]
+        ends = row == last or hours[row + 1] != hours[row]
         for index in range(GRID.shape[0]):
-            odds = GRID[index] * expected[row] / (1.0 - expected[row])
-            gain = (np.log(odds) if went_on[row] else 0.0) - np.log1p(odds)
-            logs[index, used] += gain / overdispersion
-    return logs[:, : used + 1], at[: used + 1]
+            odds = GRID[index] * base
+            reach[index] += odds / (1.0 + odds)
+            factors[index] *= (base if went_on[row] else 1.0) / (1.0 + odds)
+            if ends or not _HUGE > factors[index] > _TINY:
+                logs[index, used] += np.log(factors[index])
+                factors[index] = 1.0
+        if ends:
+            for index in range(GRID.shape[0]):
+                logs[index, used] += gone_on * np.log(GRID[index])
+            gone_on = 0
+    return logs[:, : used + 1] / overdispersion, reach, at[: used + 1]
 
 
 @njit(cache=True, nogil=True)
@@ -126,6 +130,7 @@ def _intervals(gain: NDArray[np.float64]) -> tuple[float, float, int, int]:
     count = gain.shape[0]
     any_weight = 0.5 / (0.5 * count * (count + 1))
     open_weight = 0.5 / count
+    log_any, log_open = np.log(any_weight), np.log(any_weight + open_weight)
     total, running = 0.0, 0.0
     top, start, stop = -np.inf, 0, 1
     best, begin = 0.0, 0
@@ -135,8 +140,8 @@ def _intervals(gain: NDArray[np.float64]) -> tuple[float, float, int, int]:
         if best <= 0.0:
             best, begin = 0.0, hour
         best += gain[hour]
-        weight = any_weight + (open_weight if hour == count - 1 else 0.0)
-        if best + np.log(weight) > top:
-            top, start, stop = best + np.log(weight), begin, hour + 1
+        weighed = best + (log_open if hour == count - 1 else log_any)
+        if weighed > top:
+            top, start, stop = weighed, begin, hour + 1
     mass = np.log(any_weight * total + open_weight * running)
     return max(mass, top), top, start, stop

@@ -47,6 +47,7 @@ def slices_of(step: Step, sessions: pl.DataFrame, touches: pl.DataFrame) -> list
     """Give the slices of a step worth searching, at most ``MAX_SLICES``, the largest first."""
     frame = sessions[step.session].select("session", *CONTEXTS).with_row_index("row")
     frame = frame.with_columns(pl.Series("at", step.at), pl.Series("p", step.expected))
+    frame = frame.sort("at", "row")
     met = _met(step, frame, touches)
     found = [_whole(frame)]
     for name in CONTEXTS:
@@ -63,6 +64,7 @@ def slices_within(frame: pl.DataFrame) -> list[Slice]:
     """Give the slices of a frame of rows with ``row``, ``at``, ``p`` and its own attributes."""
     names: list[str] = [name for name in (*CONTEXTS, *TOUCHED) if name in frame.columns]
     pairs = [pair for pair in PAIRS if set(pair) <= set(names)]
+    frame = frame.sort("at", "row")
     found = [_whole(frame)]
     for group in ([name] for name in names):
         found.extend(_group(frame, group))
@@ -78,28 +80,35 @@ def _largest(found: list[tuple[Slice, float]]) -> list[Slice]:
 
 def _met(step: Step, frame: pl.DataFrame, touches: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Give, per touched attribute, who met a value while at risk in this step."""
-    ends = pl.Series("ends", np.asarray(step.leaves))
+    ends = pl.Series("ends", step.leaves[frame["row"].to_numpy()])
     at_risk = frame.with_columns(ends).rename({"at": "from"})
     joined = touches.select("session", "attribute", "value", pl.col("ts").alias("at")).join(
         at_risk, on="session", how="inner"
     )
     inside = joined.filter((pl.col("at") >= pl.col("from")) & (pl.col("at") < pl.col("ends")))
+    inside = inside.sort("at", "row")
     return {
         name: inside.filter(pl.col("attribute") == name).rename({"value": name}) for name in TOUCHED
     }
 
 
 def _whole(frame: pl.DataFrame) -> tuple[Slice, float]:
-    ordered = frame.sort("at", "row")
-    rows = ordered["row"].to_numpy().astype(np.int64)
-    return Slice({}, rows, ordered["at"].to_numpy()), np.inf
+    return Slice({}, frame["row"].to_numpy().astype(np.int64), frame["at"].to_numpy()), np.inf
 
 
 def _group(frame: pl.DataFrame, names: list[str]) -> Iterator[tuple[Slice, float]]:
-    known = frame.drop_nulls(names).sort("at", "row")
-    groups = known.group_by(names, maintain_order=True).agg("row", "at", pl.col("p").sum())
+    """Give the slices of some attributes; rows keep the frame's order."""
+    groups = (
+        frame.drop_nulls(names)
+        .group_by(names, maintain_order=True)
+        .agg("row", "at", pl.col("p").sum())
+    )
     if groups.height < 2 and len(names) == 1:  # noqa: PLR2004
         return
-    for row in groups.filter(pl.col("p") >= LEAST_EXPECTED).iter_rows(named=True):
-        entity = {name: row[name] for name in names}
-        yield Slice(entity, np.array(row["row"], np.int64), np.array(row["at"], np.int64)), row["p"]
+    large = groups.filter(pl.col("p") >= LEAST_EXPECTED)
+    ends = large["row"].list.len().cum_sum().to_numpy()[:-1]
+    rows = np.split(large["row"].explode().to_numpy().astype(np.int64), ends)
+    at = np.split(large["at"].explode().to_numpy(), ends)
+    entities = large.select(names).to_dicts()
+    for entity, own, met, expected in zip(entities, rows, at, large["p"], strict=False):
+        yield Slice(entity, own, met), expected
