@@ -74,7 +74,7 @@ def search_policies(
     Nie, Brunskill & Wager (2021), Learning when-to-treat policies, JASA 116.
     """
     rules = dict(start_and_states(journeys)) if rules is None else rules
-    halves = [_Half(journeys, journeys.fold % 2 == side, regressor, variant) for side in (0, 1)]
+    halves = [_Half(_take(journeys, side), regressor, variant) for side in (0, 1)]
     if not rules or min(len(half.log.outcome) for half in halves) == 0:
         raise ConfigError("Expected at least one rule and journeys in both halves, got none")
     name = max(rules, key=lambda each: halves[0].mean(rules[each]))
@@ -84,6 +84,11 @@ def search_policies(
         chosen_on=halves[0].estimate(rules[name], level),
         tried=len(rules),
     )
+
+
+def held_out(journeys: Journeys) -> Journeys:
+    """Give the half that `search_policies` judges on: nothing was chosen on it."""
+    return _take(journeys, 1)
 
 
 def start_and_states(journeys: Journeys) -> Iterator[tuple[str, Bools]]:
@@ -113,10 +118,8 @@ def start_and_states(journeys: Journeys) -> Iterator[tuple[str, Bools]]:
 class _Half:
     """One half of the journeys, with its own nuisances."""
 
-    def __init__(
-        self, whole: Journeys, rows: Bools, regressor: RegressorFactory | None, variant: Variant
-    ) -> None:
-        self.log = _take(whole, rows)
+    def __init__(self, log: Journeys, regressor: RegressorFactory | None, variant: Variant) -> None:
+        self.log = log
         fitted = cross_fit(self.log, self.log.is_open, regressor)
         self._psi = waiting_scores(self.log, fitted, variant)
 
@@ -134,8 +137,9 @@ class _Half:
         return mean_estimate(self.scores(rule), level=level, clusters=log.cluster, count=log.count)
 
 
-def _take(whole: Journeys, rows: Bools) -> Journeys:
-    """Give some journeys, with folds of their own."""
+def _take(whole: Journeys, side: int) -> Journeys:
+    """Give one half of the journeys, with folds of its own."""
+    rows = whole.fold % 2 == side
     kept = {
         name: getattr(whole, name)[rows]
         for name in ("state", "features", "is_open", "propensity", "act_at", "outcome")

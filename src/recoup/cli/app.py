@@ -14,6 +14,7 @@ from recoup.cli import (
     features,
     inject,
     inspect,
+    learn,
     models,
     replay,
     simulate,
@@ -70,6 +71,7 @@ for _command in (
     features,
     train,
     evaluate,
+    learn,
     design,
 ):
     _command.register(app)

@@ -31,7 +31,7 @@ def demo(
     ] = "default",
     out: Annotated[
         Path | None,
-        typer.Option(help="Keep the journal there, for `recoup evaluate lift` and `learn report`."),
+        typer.Option(help="Keep the journal there, with the learning report of it."),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -54,6 +54,17 @@ def demo(
         print_json(result)
     else:
         _tell(result)
+    if out is not None:
+        _report(out, quiet=json)
+
+
+def _report(out: Path, *, quiet: bool) -> None:
+    """Put the learning report beside the journal."""
+    from recoup.runners.learning import PAGE, write_beside
+
+    write_beside(out, source="A simulated shop")
+    if not quiet:
+        stdout.print(f"\nWhat its decisions teach: {out / PAGE}", highlight=False)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Figures of causal estimates, as SVG or PNG: the estimate, its interval, and the doubt."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from recoup.causal.uplift import Uplift
 from recoup.causal.uplift_curves import Curve
 from recoup.errors import ConfigError
 from recoup.report import palette
-from recoup.report.plots import STYLE
+from recoup.report.plots import STYLE, inlined
 
 SIZE: Final = (8.2, 4.4)
 TALL: Final = (8.2, 7.4)
@@ -103,6 +104,16 @@ def _write(found: Plotted, file: Path, suffix: str) -> None:
         else:
             FigureCanvasAgg(figure)
             figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+def inline(found: Plotted, name: str, title: str) -> str:
+    """Draw an estimate as SVG within a page; ``name`` keeps its ids apart from other figures'."""
+    sink = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure = draw(found)
+        FigureCanvasSVG(figure)
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
+    return inlined(sink.getvalue(), name, title)
 
 
 def draw(found: Plotted) -> Figure:

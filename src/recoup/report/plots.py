@@ -199,7 +199,7 @@ def figure(
     rows: tuple[float, ...] = (1.0,),
 ) -> str:
     """Draw on fresh axes and give inline SVG, its ids prefixed so that figures do not clash."""
-    return _inline(_svg(draw, height_in=height_in, rows=rows), name, title)
+    return inlined(_svg(draw, height_in=height_in, rows=rows), name, title)
 
 
 def _svg(draw: Callable[..., None], *, height_in: float, rows: tuple[float, ...]) -> str:
@@ -216,7 +216,8 @@ def _svg(draw: Callable[..., None], *, height_in: float, rows: tuple[float, ...]
     return sink.getvalue()
 
 
-def _inline(svg: str, name: str, title: str) -> str:
+def inlined(svg: str, name: str, title: str) -> str:
+    """Make an SVG file part of a page, its ids prefixed by ``name``."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r' xmlns(:\w+)?="[^"]*"', "", body)
