@@ -11,9 +11,9 @@ import polars as pl
 
 from recoup.errors import SourceError
 from recoup.events import COUNTS, FLAGS, MONEY, REALS
-from recoup.sources.convert import Raw
 from recoup.sources.mapping import Column, Items, Mapping, Names, Time
 from recoup.sources.moments import settle_format
+from recoup.sources.raw import Raw
 from recoup.sources.synonyms import event_of, field_of, snake
 from recoup.sources.tables import Block
 from recoup.sources.values import (

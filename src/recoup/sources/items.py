@@ -1,7 +1,7 @@
 """Item lines, from a list in a column or from several columns."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -10,11 +10,9 @@ import polars as pl
 from recoup.events import ITEM_SCHEMA, ItemRole, conform
 from recoup.sources.json_table import spread
 from recoup.sources.mapping import Items, Mapping
+from recoup.sources.raw import Raw
 from recoup.sources.tables import unnested
 from recoup.sources.values import read_count, read_money, read_text
-
-if TYPE_CHECKING:
-    from recoup.sources.convert import Raw
 
 Complaint = tuple[str, pl.Series]
 MAX_LINES: Final = 10_000
@@ -23,9 +21,7 @@ AMOUNTS: Final = ("price", "value")
 WHOLE: Final = ("quantity", "position")
 
 
-def item_lines(
-    raw: "Raw", mapping: Mapping, kept: pl.Series
-) -> tuple[pl.DataFrame, list[Complaint]]:
+def item_lines(raw: Raw, mapping: Mapping, kept: pl.Series) -> tuple[pl.DataFrame, list[Complaint]]:
     """Give the item lines of the rows kept, and per column what it refused."""
     rule = mapping.items
     if rule is None:
@@ -49,7 +45,7 @@ def lines_kept(
     return conform(renumbered, ITEM_SCHEMA), [(by[0], complaints)]
 
 
-def _from_columns(raw: "Raw", rule: Items, mapping: Mapping, kept: pl.Series) -> pl.DataFrame:
+def _from_columns(raw: Raw, rule: Items, mapping: Mapping, kept: pl.Series) -> pl.DataFrame:
     number = _numbers(kept)
     parts = [
         pl.DataFrame(
@@ -66,7 +62,7 @@ def _numbers(kept: pl.Series) -> pl.Series:
 
 
 def _from_list(
-    raw: "Raw", mapping: Mapping, name: str, kept: pl.Series
+    raw: Raw, mapping: Mapping, name: str, kept: pl.Series
 ) -> tuple[pl.DataFrame, list[Complaint]]:
     column = raw.get(name)
     complaints = pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
