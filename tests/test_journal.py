@@ -154,11 +154,8 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 
 def test_an_empty_file_becomes_a_journal(path: Path) -> None:
     path.touch()
-    assert [record.offset for record in SqliteJournal(filled(path), read_only=True).read()] == [
-        1,
-        2,
-        3,
-    ]
+    with SqliteJournal(filled(path), read_only=True) as journal:
+        assert [record.offset for record in journal.read()] == [1, 2, 3]
 
 
 def test_a_journal_of_a_later_version_is_refused(path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from recoup.errors import SourceError
 from recoup.sources.files import find_files, pick_files
+from recoup.sources.json_table import parse_value
 from recoup.sources.lines import MAX_LINE
 from recoup.sources.readers import first_block, read_blocks
 from recoup.sources.tables import BLOCK, Block, Dialect
@@ -103,6 +104,20 @@ def test_json_lines_that_are_none(tmp_path: Path) -> None:
     assert [reason for _, reason in reasons(block)] == [
         "bad_json", "not_an_object", "not_an_object", "bad_encoding", "too_deep", "not_an_object",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 500 + "]" * 500, ""),
+        ("[" * 501 + "]" * 501, "too_deep"),
+        ('{"a":' * 501 + "1" + "}" * 501, "too_deep"),
+        ('["' + "[" * 9_000 + '\\"{"]', ""),
+        ("[" + "[]," * 9_000 + "[]]", ""),
+    ],
+)
+def test_nesting_has_one_limit_for_every_interpreter(text: str, reason: str) -> None:
+    assert parse_value(text)[1] == reason
 
 
 def test_nested_objects_get_dotted_names_and_mixed_types_become_text(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """NDJSON: one object a line; nested objects become columns under dotted names."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
@@ -21,6 +22,8 @@ from recoup.sources.tables import (
 
 MAX_EXACT: Final = 2**53
 MAX_INT: Final = 2**63 - 1
+MAX_NESTED: Final = 500
+"""Levels of lists and objects in a value; interpreters differ in how many they bear."""
 
 Record = Mapping[str, Any]
 
@@ -66,12 +69,30 @@ def parse(text: str) -> tuple[Record | None, str]:
 
 def parse_value(text: str) -> tuple[Any, str]:
     """Give the JSON value a text holds, or None and the reason why it holds none."""
+    if _nested_deeper(text, MAX_NESTED):
+        return None, "too_deep"
     try:
         return msgspec.json.decode(text), ""
     except RecursionError:
         return None, "too_deep"
     except (msgspec.DecodeError, ValueError):
         return _parse_leniently(text)
+
+
+def _nested_deeper(text: str, most: int) -> bool:
+    """Say whether lists and objects are nested deeper; those that never close count as well."""
+    if text.count("[") + text.count("{") <= most:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > most:
+            return True
+    return False
+
+
+_STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BRACKETS: Final = re.compile(r"[\[\]{}]")
 
 
 def _parse_leniently(text: str) -> tuple[Any, str]:
