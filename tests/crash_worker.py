@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recoup import intake
 from recoup.decisions import DECISION_SCHEMA
+from recoup.engine import NO_TICKS
 from recoup.events import (
     DEAD_LETTER_SCHEMA,
     EventBatch,
@@ -37,32 +39,48 @@ from recoup.testing import CountingHost, ListArrival, random_batch
 LATENESS_S = 120.0
 ATTEMPTS = 400
 SNAPSHOT_BATCHES = 3
+TICK_S = 15.0
 
 
 class ShopHost:
-    """A host of several stages: counts, decisions that are executed, their outcomes, carts."""
+    """A host of several stages: counts, decisions that are executed, outcomes, carts, ticks."""
+
+    ticking = True
 
     def __init__(self) -> None:
         self.counts = CountingHost()
         self.join = OutcomeJoin({"coupon": Cost(10, 0.1)}, horizon_s=200.0, lateness_s=LATENESS_S)
         self.abandonment = Abandonment(horizon_s=150.0, lateness_s=LATENESS_S)
+        self.ticks = 0
 
-    def step(self, batch: EventBatch, /) -> dict[str, pl.DataFrame]:
+    def step(
+        self, batch: EventBatch, /, ticks: NDArray[np.int64] = NO_TICKS
+    ) -> dict[str, pl.DataFrame]:
         counts = self.counts.step(batch)
         decisions = _decisions(batch)
         outcomes = self.join.step(Followed(batch, decisions))
         left = self.abandonment.step(encode(batch, self.abandonment.columns))
-        return {**counts, "decisions": decisions, "outcomes": outcomes, "abandonments": left}
+        self.ticks += len(ticks)
+        told = pl.DataFrame({"ticks": [self.ticks]})
+        return {
+            **counts,
+            "decisions": decisions,
+            "outcomes": outcomes,
+            "abandonments": left,
+            "told": told,
+        }
 
     def snapshot(self) -> dict[str, bytes]:
         return {
             **self.counts.snapshot(),
             "outcomes": self.join.snapshot(),
             "abandonment": self.abandonment.snapshot(),
+            "ticks": str(self.ticks).encode(),
         }
 
     def restore(self, parts: Mapping[str, bytes], /) -> None:
         rest = dict(parts)
+        self.ticks = int(rest.pop("ticks"))
         self.join.restore(rest.pop("outcomes"))
         self.abandonment.restore(rest.pop("abandonment"))
         self.counts.restore(rest)
@@ -128,6 +146,7 @@ def run(path: Path, batches: int) -> None:
         Shop(batches),
         intake=intake.Intake(lateness_s=LATENESS_S),
         snapshot_batches=SNAPSHOT_BATCHES,
+        tick_s=TICK_S,
     )
     runner.run()
     journal.close()

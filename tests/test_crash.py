@@ -53,7 +53,16 @@ def never_killed(folder: Path, batches: int) -> dict[str, list[tuple[object, ...
 def test_the_workload_has_repeats_late_events_decisions_and_outcomes(tmp_path: Path) -> None:
     rows = never_killed(tmp_path, 12)["records"]
     kinds = {row[1] for row in rows}
-    assert kinds >= {"events", "items", "dead_letters", "decisions", "outcomes", "abandonments"}
+    assert kinds >= {
+        "events",
+        "items",
+        "dead_letters",
+        "decisions",
+        "outcomes",
+        "abandonments",
+        "ticks",
+        "told",
+    }
 
 
 @pytest.mark.parametrize(

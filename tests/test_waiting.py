@@ -1,7 +1,7 @@
 """Waits of open sessions: told once, at the right tick, whatever the size of batches."""
 
+import doctest
 import functools
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -10,13 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from recoup.engine import NO_TICKS
 from recoup.errors import ConfigError, SnapshotError
-from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, conform, empty_frames, take
-from recoup.friction.hesitation import HesitationModel, hesitation, p_returns
+from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, conform, empty_frames, encode
+from recoup.friction import SIGNALS
+from recoup.friction import hesitation as hesitation_module
+from recoup.friction.hesitation import HesitationModel, hesitation, p_returns, patience_s
 from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation
-from recoup.friction.moment import Rows
-from recoup.friction.waiting import Waiting
+from recoup.friction.moment import Kept, Moment, furthest_stage
+from recoup.friction.waiting import Due, Waiting
 from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
+from recoup.runners import ticks as ticks_module
+from recoup.runners.ticks import ticks_among
+from recoup.state import Changes
 
 START = 1_472_713_200_000_000
 Line = tuple[float, int, str]
@@ -46,7 +52,7 @@ def model() -> HesitationModel:
     return fit_hesitation(rows, "x", HesitationSettings(rounds=5, spread_rounds=3, leaves=4))
 
 
-def batch_of(lines: list[Line]) -> tuple[EventBatch, Rows, NDArray[np.int8]]:
+def moment_of(lines: list[Line]) -> Moment:
     frame = pl.DataFrame(
         {
             "ts": [START + round(second * MICROS) for second, *_ in lines],
@@ -54,106 +60,196 @@ def batch_of(lines: list[Line]) -> tuple[EventBatch, Rows, NDArray[np.int8]]:
             "id": [str(k) for k in range(len(lines))],
             "seq": [0] * len(lines),
             "event": [event for *_, event in lines],
-            "visitor": [str(session) for _, session, _ in lines],
-        }
+            "visitor": [f"v{session}" for _, session, _ in lines],
+        },
+        schema_overrides={"ts": pl.Int64, "event": pl.String},
     ).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
     count = len(lines)
-    rows = SimpleNamespace(
+    rows = Kept(
         values=np.full((count, 1), 0.5),
         session=np.array([session for _, session, _ in lines], np.int64),
         session_start=np.zeros(count, np.int64),
         status=np.zeros(count, np.int8),
     )
-    return (
-        EventBatch(conform(frame, EVENT_SCHEMA), empty_frames()[1]),
-        rows,
-        np.zeros(count, np.int8),
-    )
+    batch = EventBatch(conform(frame, EVENT_SCHEMA), empty_frames()[1])
+    codes = encode(batch, ("event",))["event"].astype(np.int64)
+    nothing = np.zeros((count, len(SIGNALS)), np.bool_)
+    intent = np.array([second for second, *_ in lines]) / 10_000.0
+    return Moment(batch, rows, ("x",), intent, nothing, furthest_stage(codes, rows.session))
 
 
-def at(second: float) -> int:
-    return START + round(second * MICROS)
+def at(*seconds: float) -> NDArray[np.int64]:
+    return np.array([START + round(second * MICROS) for second in seconds], np.int64)
 
 
-def test_a_wait_is_told_once_when_it_has_become_too_long() -> None:
+def tick(waiting: Waiting, second: float) -> Due:
+    """Tick where nothing else happens."""
+    return waiting.step(moment_of([]), at(second)).due
+
+
+def first(due: Due) -> list[int]:
+    told: list[int] = due.session[due.look == 0].tolist()
+    return told
+
+
+def test_a_wait_is_told_when_it_has_become_too_long() -> None:
     waiting = Waiting(model())
-    waiting.step(*batch_of([(0.0, 1, "page_view"), (1.0, 2, "page_view"), (30.0, 2, "view_item")]))
-    assert len(waiting.tick(at(5.0))) == 0
-    due = waiting.tick(at(62.0))
-    assert due.session.tolist() == [1]
+    lines = [(0.0, 1, "page_view"), (1.0, 2, "page_view"), (30.0, 2, "view_item")]
+    told = waiting.step(moment_of(lines), NO_TICKS)
+    assert len(told.due) == 0
+    assert told.patience_s[0] == pytest.approx(43.0, rel=0.1)
+    assert len(tick(waiting, 32.0)) == 0
+    due = tick(waiting, 62.0)
+    assert (due.session.tolist(), due.visitor.to_list()) == ([1], ["v1"])
     assert due.since.tolist() == [START]
+    assert (due.look[0], due.ts[0], due.row[0]) == (0, at(62.0)[0], 0)
     assert 0.9 <= due.hesitation[0] < 1.0
     assert 0.0 < due.p_returns[0] < 0.5
-    assert len(waiting.tick(at(63.0))) == 0
-    assert waiting.tick(at(120.0)).session.tolist() == [2]
-    waiting.step(*batch_of([(130.0, 1, "page_view")]))
-    assert waiting.tick(at(250.0)).session.tolist() == [1]
+    assert 0.5 < due.loss[0] < 1.0
+    assert len(tick(waiting, 63.0)) == 0
+    assert first(tick(waiting, 120.0)) == [2]
+    waiting.step(moment_of([(130.0, 1, "page_view")]), NO_TICKS)
+    assert first(tick(waiting, 250.0)) == [1]
+
+
+def test_a_wait_is_looked_at_again_while_it_lasts() -> None:
+    waiting = Waiting(model())
+    due = waiting.step(moment_of([(0.0, 1, "page_view"), (1_900.0, 2, "scroll")]),
+                       at(*range(10, 1_900, 10))).due  # fmt: skip
+    seconds = ((due.ts - START) / MICROS).tolist()
+    assert due.look.tolist() == [0, 1, 2, 3]
+    assert [second - seconds[0] for second in seconds] == [0.0, 30.0, 120.0, 600.0]
+    assert due.row.tolist() == [1] * 4
+    assert due.visitor.to_list() == ["v1"] * 4
+    assert (np.diff(due.p_returns) < 0).all()
 
 
 def test_what_happens_on_a_page_ends_no_wait_and_a_closed_session_is_no_wait() -> None:
     waiting = Waiting(model())
-    waiting.step(*batch_of([(0.0, 1, "page_view"), (50.0, 1, "scroll"), (0.0, 2, "page_view")]))
-    assert waiting.tick(at(100.0)).session.tolist() == [1, 2]
-    waiting.step(*batch_of([(200.0, 3, "page_view")]))
-    assert len(waiting.tick(at(200.0 + LIMIT_S))) == 0
+    lines = [(0.0, 1, "page_view"), (50.0, 1, "scroll"), (0.0, 2, "page_view")]
+    waiting.step(moment_of(lines), NO_TICKS)
+    due = tick(waiting, 100.0)
+    assert first(due) == [1, 2]
+    assert due.intent.tolist() == [0.005, 0.0]
+    waiting.step(moment_of([(200.0, 3, "page_view")]), NO_TICKS)
+    assert len(tick(waiting, 200.0 + LIMIT_S)) == 0
 
 
-def test_a_tick_is_bounded_and_the_rest_comes_next() -> None:
+def test_nobody_waits_after_buying_nor_once_found_to_be_no_shopper() -> None:
     waiting = Waiting(model())
-    waiting.step(*batch_of([(float(k), 10 + k, "page_view") for k in range(7)]))
-    assert waiting.tick(at(300.0), most=4).session.tolist() == [10, 11, 12, 13]
-    assert waiting.tick(at(300.0), most=4).session.tolist() == [14, 15, 16]
+    lines = [(0.0, 1, "page_view"), (5.0, 1, "purchase"), (6.0, 2, "page_view")]
+    waiting.step(moment_of([*lines, (7.0, 3, "page_view")]), NO_TICKS)
+    waiting.leave_out([2])
+    assert first(tick(waiting, 300.0)) == [3]
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    steps=st.lists(st.tuples(st.integers(0, 90), st.integers(1, 5)), min_size=1, max_size=40),
-    size=st.integers(1, 9),
+LINES = st.lists(
+    st.tuples(st.integers(0, 900), st.integers(1, 5), st.sampled_from(["page_view", "scroll"])),
+    min_size=1,
+    max_size=40,
 )
+
+
+@settings(max_examples=25, deadline=None)
+@given(lines=LINES, size=st.integers(1, 9), every=st.sampled_from([1.0, 7.0, 60.0]))
 def test_batches_of_any_size_and_a_restore_change_nothing(
-    steps: list[tuple[int, int]], size: int
+    lines: list[Line], size: int, every: float
 ) -> None:
-    batch, rows, stage = batch_of([(float(s), who, "page_view") for s, who in steps])
-    whole, parted = Waiting(model()), Waiting(model())
-    whole.step(batch, rows, stage)
-    for start in range(0, len(batch), size):
-        picked = np.arange(start, min(start + size, len(batch)))
-        part = SimpleNamespace(
-            values=rows.values[picked],
-            session=rows.session[picked],
-            session_start=rows.session_start[picked],
-            status=rows.status[picked],
-        )
-        parted.step(take(batch, picked), part, stage[picked])
-        state = parted.snapshot()
+    """Events late and in order, with the ticks that they bring among them."""
+    moment = moment_of([(float(s), who, event) for s, who, event in lines])
+    ts = moment.batch.column("ts").astype(np.int64)
+    whole, parted, parts = Waiting(model()), Waiting(model()), dict[str, bytes]()
+    want, got, watermark = whole.step(moment, ticks_among(ts, None, every)).due, [], None
+    for start in range(0, len(moment), size):
+        own = np.zeros(len(moment), np.bool_)
+        own[start : start + size] = True
+        due = parted.step(moment.where(own), ticks_among(ts[own], watermark, every)).due
+        got.append((start, due))
+        watermark = int(ts[: start + size].max())
+        parts = keep(parts, parted.changes())
         parted = Waiting(model())
-        parted.restore(state)
+        parted.restore_parts(parts)
+    whole.changes()
     assert parted.snapshot() == whole.snapshot()
-    one, other = whole.tick(at(130.0)), parted.tick(at(130.0))
-    for name in one.__struct_fields__:
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert np.concatenate([start + due.row for start, due in got]).tolist() == want.row.tolist()
+    for name in ("ts", "session", "event", "since", "look", "intent", "hesitation", "p_returns"):
+        found = np.concatenate([getattr(due, name) for _, due in got])
+        np.testing.assert_array_equal(found, getattr(want, name))
+
+
+def keep(parts: dict[str, bytes], changes: Changes) -> dict[str, bytes]:
+    kept = {name: state for name, state in parts.items() if name not in changes.dropped}
+    return kept | changes.saved
+
+
+def by_hand(lines: list[Line], ticks: NDArray[np.int64], patience_us: int) -> set[tuple[int, int]]:
+    """Ask at every tick, session by session, what has happened until then: (tick, session)."""
+    told, seen = set(), set()
+    for now in ticks.tolist():
+        for session in {who for _, who, _ in lines}:
+            steps = [START + s * MICROS for s, who, e in lines if who == session and e != "scroll"]
+            since = max((ts for ts in steps if ts <= now), default=None)
+            if since is None or (session, since) in seen:
+                continue
+            if patience_us <= now - since < LIMIT_S * MICROS:
+                seen.add((session, since))
+                told.add((now, session))
+    return told
+
+
+@settings(max_examples=25, deadline=None)
+@given(lines=LINES)
+def test_waits_in_order_are_told_as_a_loop_over_ticks_tells_them(lines: list[Line]) -> None:
+    ordered = sorted(lines)
+    moment = moment_of([(float(s), who, event) for s, who, event in ordered])
+    ticks = ticks_among(moment.batch.column("ts").astype(np.int64), None, 7.0)
+    told = Waiting(model()).step(moment, ticks)
+    patience = told.patience_s[np.isfinite(told.patience_s)]
+    if not len(patience):
+        return
+    want = by_hand(ordered, ticks, int(np.ceil(patience[0] * MICROS)))
+    due = told.due
+    new = due.look == 0
+    assert set(zip(due.ts[new].tolist(), due.session[new].tolist(), strict=True)) == want
 
 
 def test_a_tick_says_what_the_model_says() -> None:
     waiting = Waiting(model(), level=0.5)
-    batch, rows, stage = batch_of([(0.0, 1, "page_view")])
-    waiting.step(batch, rows, stage)
-    due = waiting.tick(at(40.0))
-    expected = model().expect(batch, rows, stage)
-    np.testing.assert_allclose(
-        due.hesitation, hesitation(model().shapes, expected, np.array([40.0]))
-    )
-    np.testing.assert_allclose(due.p_returns, p_returns(model().shapes, expected, np.array([40.0])))
+    moment = moment_of([(0.0, 1, "page_view")])
+    waiting.step(moment, NO_TICKS)
+    due = tick(waiting, 40.0)
+    expected = model().expect(moment.batch, moment.rows, moment.stage)
+    shapes, elapsed = model().shapes, np.array([40.0])
+    np.testing.assert_allclose(due.hesitation, hesitation(shapes, expected, elapsed))
+    np.testing.assert_allclose(due.p_returns, p_returns(shapes, expected, elapsed))
+    patience = patience_s(shapes, expected, 0.5)
+    np.testing.assert_allclose(hesitation(shapes, expected, patience), 0.5, atol=1e-6)
 
 
 def test_sessions_are_bounded_and_other_states_refused() -> None:
     waiting = Waiting(model(), max_sessions=50)
-    for k in range(1, 2_000):
-        waiting.step(*batch_of([(k / 10.0, k, "page_view")]))
-    assert len(waiting.snapshot()) < 64 * 1_100
+    for k in range(1, 2_000, 50):
+        lines = [(j / 10.0, j, "page_view") for j in range(k, k + 50)]
+        waiting.step(moment_of(lines), NO_TICKS)
+    assert len(waiting.snapshot()) < 110 * 1_100
     with pytest.raises(SnapshotError, match="this model"):
         Waiting(model(), level=0.5).restore(waiting.snapshot())
     with pytest.raises(SnapshotError, match="this model"):
         waiting.restore(b"something else")
     with pytest.raises(ConfigError, match="level"):
         Waiting(model(), level=1.0)
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(ticks_module).failed == 0
+    assert doctest.testmod(hesitation_module).failed == 0
+
+
+def test_ticks_pause_where_nobody_can_be_waiting() -> None:
+    day = 86_400.0
+    ticks = ticks_among(at(0.0, day), None, 10.0)
+    assert len(ticks) == LIMIT_S / 10 + 1
+    assert len(ticks_among(at(0.0, 0.0, 3.0), int(at(0.0)[0]), 10.0)) <= 1
+    assert len(ticks_among(at(), None)) == 0
+    with pytest.raises(ConfigError, match="millisecond"):
+        ticks_among(at(0.0), None, 0.0)

@@ -17,9 +17,11 @@ from recoup.defects.ranking import Ranking
 from recoup.errors import SnapshotError
 from recoup.events import MICROS, EventBatch, encode
 from recoup.features import FeatureRows, FeatureStore, standard_features
+from recoup.friction.hesitation import HesitationModel
 from recoup.friction.moment import Moment
 from recoup.friction.signals import Detected, SignalDetector
 from recoup.friction.stage_rates import StageRates
+from recoup.friction.waiting import HESITATION_SCHEMA, Waited, Waiting
 from recoup.interventions import INTERVENTIONS
 from recoup.non_shoppers import NonShoppers, Recognised, Rules
 from recoup.outcomes import Abandonment, Carts, Cost, Followed, OutcomeJoin
@@ -29,6 +31,7 @@ from recoup.policies.version import Settings as PolicySettings
 from recoup.state import Changes, Incremental
 
 VERSION: Final = 2
+NO_TICKS: Final = np.zeros(0, np.int64)
 LIVE_GROWTH: Final = 0.25
 FOREIGN_GROWTH: Final = 1.0
 """Events needed for another ranking, as a share of those known: a log of the past can wait."""
@@ -94,6 +97,8 @@ class Step(msgspec.Struct, frozen=True):
         Frames of ``DECISION_SCHEMA`` and ``OUTCOME_SCHEMA``.
     recognised
         Which events are no shopper's, and who has just been found out.
+    waited
+        What is expected of shoppers' waits, and those too long; None without a model of hesitation.
     """
 
     moment: Moment
@@ -101,6 +106,14 @@ class Step(msgspec.Struct, frozen=True):
     decisions: pl.DataFrame
     outcomes: pl.DataFrame
     recognised: Recognised
+    waited: Waited | None = None
+
+    @property
+    def hesitations(self) -> pl.DataFrame:
+        """Waits that have become too long: a frame of ``HESITATION_SCHEMA``."""
+        if self.waited is None:
+            return pl.DataFrame(schema=HESITATION_SCHEMA)
+        return self.waited.due.frame()
 
 
 class Engine:
@@ -113,6 +126,9 @@ class Engine:
     intent
         A trained model; without one, the rate at which sessions of each funnel stage go on to buy,
         learned as they close.
+    hesitation
+        A trained model, ready for the standard features; with one, a shopper who waits too long at
+        a tick opens a decision point. Without one, ticks change nothing.
 
     Attributes
     ----------
@@ -127,7 +143,13 @@ class Engine:
     (100,)
     """
 
-    def __init__(self, settings: Settings | None = None, *, intent: Intent | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        intent: Intent | None = None,
+        hesitation: HesitationModel | None = None,
+    ) -> None:
         self.settings = settings or Settings()
         chosen = self.settings
         self.features = FeatureStore(
@@ -147,22 +169,36 @@ class Engine:
         self.outcomes = OutcomeJoin(COSTS, horizon_s=chosen.horizon_s, lateness_s=chosen.lateness_s)
         self.learner = Learner(chosen.policy)
         self.abandonment = Abandonment(horizon_s=chosen.abandonment_s, lateness_s=chosen.lateness_s)
+        self.waiting = None if hesitation is None else Waiting(hesitation)
         self.reviewed: tuple[Defect, ...] = ()
         self._reviewed_us: int | None = None
         self._now_us = 0
 
-    def step(self, batch: EventBatch, /) -> Step:
-        """Fold a batch of admitted events."""
+    @property
+    def ticking(self) -> bool:
+        """Whether ticks mean anything to it."""
+        return self.waiting is not None
+
+    def step(self, batch: EventBatch, /, ticks: NDArray[np.int64] = NO_TICKS) -> Step:
+        """Fold a batch of admitted events, and the ticks among them.
+
+        Parameters
+        ----------
+        ticks
+            Int64 microseconds UTC, ascending; each comes before the first event later than it.
+        """
         moment = self._know(batch)
         recognised = self.non_shoppers.step(batch, moment.rows.session)
         shoppers = self._shoppers(moment, recognised)
         self.evidence.step(shoppers)
-        decisions = self.policy.step(shoppers)
-        outcomes = self.outcomes.step(Followed(batch, decisions))
+        waited = self._wait(shoppers, recognised, ticks)
+        decisions = self.policy.step(shoppers, None if waited is None else waited.due)
+        now = int(ticks[-1]) if len(ticks) else None
+        outcomes = self.outcomes.step(Followed(batch, decisions, now))
         self.learner.step(decisions, outcomes)
         self.abandonment.step(encode(shoppers.batch, self.abandonment.columns))
         self._review(batch)
-        return Step(moment, shoppers, decisions, outcomes, recognised)
+        return Step(moment, shoppers, decisions, outcomes, recognised, waited)
 
     def _know(self, batch: EventBatch) -> Moment:
         rows = self.features.step(encode(batch, self.features.columns))
@@ -179,6 +215,15 @@ class Engine:
             self.stage_rates.leave_out(recognised.sessions)
             self.learner.leave_out(recognised.visitors)
         return shoppers
+
+    def _wait(
+        self, shoppers: Moment, recognised: Recognised, ticks: NDArray[np.int64]
+    ) -> Waited | None:
+        """Follow who waits; those found out no longer do."""
+        if self.waiting is None:
+            return None
+        self.waiting.leave_out(recognised.sessions)
+        return self.waiting.step(shoppers, ticks)
 
     def _review(self, batch: EventBatch) -> None:
         """Let policy take up defects and beliefs, now and then and between batches only."""
@@ -245,6 +290,7 @@ class Engine:
         self._reviewed_us, self._now_us = reviewed, now
 
     def _stages(self) -> tuple["_Restorable", ...]:
+        waiting = () if self.waiting is None else (self.waiting,)
         return (
             self.features,
             self.signals,
@@ -255,6 +301,7 @@ class Engine:
             self.outcomes,
             self.learner,
             self.abandonment,
+            *waiting,
         )
 
 

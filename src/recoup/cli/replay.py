@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,10 +17,6 @@ from recoup.cli.arguments import (
     read_rules,
 )
 from recoup.cli.output import EXIT_CODES, JsonFlag, progress_bar, stdout
-
-if TYPE_CHECKING:
-    from recoup.friction.intent import IntentModel
-    from recoup.runners.lifecycle import Loaded
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +33,8 @@ def replay(  # noqa: PLR0913 - one argument an option
     registry: Annotated[
         Path | None,
         typer.Option(
-            help="Model registry: the promoted model, else the newest; without one, intent is the "
-            "rate of each funnel stage."
+            help="Model registry: of intent, hesitation and repeat purchase the promoted model, "
+            "else the newest; without one of intent, it is the rate of each funnel stage."
         ),
     ] = None,
     rules: RulesFile = None,
@@ -48,9 +44,10 @@ def replay(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Replay a log through the whole flow: find defects, and decide as if it were live.
 
-    DIR gets `defects`, `decisions`, `features` and `dead_letters` as Parquet, `summary.json`,
-    `report.html` (open it), and `journal.db`, from which an interrupted run goes on. Nothing is
-    executed: decisions on a log of the past are marked so, and no money is counted as saved.
+    DIR gets `defects`, `decisions`, `hesitations`, `features` and `dead_letters` as Parquet,
+    `summary.json`, `report.html` (open it), and `journal.db`, from which an interrupted run goes
+    on. Nothing is executed: decisions on a log of the past are marked so, and no money is counted
+    as saved.
 
         recoup replay shop/events.parquet --out out/
 
@@ -58,10 +55,11 @@ def replay(  # noqa: PLR0913 - one argument an option
     """
     from recoup.report import summary_panel, to_json
     from recoup.runners.replay import replay_source
+    from recoup.runners.serving import Serving, load_serving
     from recoup.sources import mark_of
 
     log = open_log(source, format, mapping, privacy=privacy, secret_file=secret_file)
-    model, served = (None, None) if registry is None else _serving_model(registry)
+    models = Serving() if registry is None else load_serving(registry)
     with progress_bar("replaying", log.size_hint()) as tick:
         summary = replay_source(
             log,
@@ -71,13 +69,11 @@ def replay(  # noqa: PLR0913 - one argument an option
                 source,
                 format,
                 {"mapping": mapping, "rules": rules, "privacy": privacy},
-                {
-                    "with model": None if model is None else model.hash[:12],
-                    "under secret": mark_of(log),
-                },
+                {**models.names, "under secret": mark_of(log)},
             ),
-            intent=model,
-            served=served,
+            intent=models.intent,
+            hesitation=models.hesitation,
+            served=models.served,
             rules=read_rules(rules, privacy=privacy, secret_file=secret_file),
             progress=tick,
         )
@@ -86,12 +82,6 @@ def replay(  # noqa: PLR0913 - one argument an option
     else:
         stdout.print(summary_panel(summary))
         stdout.print(f"Report: {out / 'report.html'}", highlight=False)
-
-
-def _serving_model(registry: Path) -> "tuple[IntentModel, Loaded]":
-    from recoup.runners.training import load_intent
-
-    return load_intent(registry, serving=True)
 
 
 def _identity(

@@ -131,11 +131,26 @@ class HesitationModel:
             )
         self._picked = np.array([names.index(name) for name in self.names], np.int64)
 
-    def expect(self, batch: EventBatch, rows: Rows, stage: NDArray[np.int8]) -> Expected:
-        """Say what is expected of waits that begin with each event of a batch, n of them."""
+    def expect(
+        self,
+        batch: EventBatch,
+        rows: Rows,
+        stage: NDArray[np.int8],
+        at: NDArray[np.int64] | slice = slice(None),
+    ) -> Expected:
+        """Say what is expected of waits that begin with events of a batch.
+
+        Parameters
+        ----------
+        rows, stage
+            Feature rows and funnel stages of its n events.
+        at
+            Which of the events; all of them unless set.
+        """
         told = encode(batch, CONTEXT)
-        context = np.column_stack([told[name] for name in CONTEXT]).astype(np.int64)
-        return self.expect_rows(rows.values, context, state_of(told["event"], stage))
+        context = np.column_stack([told[name][at] for name in CONTEXT]).astype(np.int64)
+        state = state_of(told["event"][at], stage[at])
+        return self.expect_rows(rows.values[at], context, state)
 
     def expect_rows(
         self,
@@ -207,6 +222,25 @@ def p_returns(
     """Give P(still goes on by themselves within the session | waited so long): shape (n,)."""
     remaining = wait.goes_on * (1.0 - hesitation(shapes, wait, elapsed_s))
     return np.asarray(remaining / np.maximum(remaining + 1.0 - wait.goes_on, _TINY))
+
+
+def patience_s(shapes: Shapes, wait: Expected, level: float) -> NDArray[np.float64]:
+    """Give the wait, in seconds, at which :func:`hesitation` reaches a level: shape (n,).
+
+    Examples
+    --------
+    >>> shapes = Shapes(np.array([-1]), np.array([-1.0, 0.0, 1.0]), np.array([[0.0, 0.5, 1.0]]))
+    >>> wait = Expected(np.array([0.8]), np.array([np.log(20.0)]), np.ones(1), np.zeros(1, int))
+    >>> patience_s(shapes, wait, 0.9).round(1).tolist()
+    [44.5]
+    """
+    target = level * _shape_below(shapes, wait, np.full(len(wait.center), LIMIT_S))
+    z = np.empty(len(target))
+    for row in np.unique(wait.shape):
+        own = wait.shape == row
+        z[own] = np.interp(target[own], shapes.below[row], shapes.knots)
+    longest = np.log(LIMIT_S)
+    return np.exp(np.clip(wait.center + wait.spread * z, np.log(LEAST_S), longest))
 
 
 def gone_on_by(

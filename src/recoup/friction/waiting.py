@@ -1,59 +1,141 @@
-"""Who is waiting now: one wait per open session, and at a tick those that have become too long."""
+"""Who is waiting now: one wait per open session, and at ticks those that have become too long."""
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+import polars as pl
 from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import ConfigError, SnapshotError
-from recoup.events import MICROS, EventBatch, encode
-from recoup.friction.hesitation import Expected, HesitationModel, hesitation, p_returns
+from recoup.events import MICROS, TIMESTAMP, encode
+from recoup.friction.hesitation import (
+    Expected,
+    HesitationModel,
+    hesitation,
+    p_returns,
+    patience_s,
+)
 from recoup.friction.memory import Memory, find
-from recoup.friction.moment import Rows
+from recoup.friction.moment import PURCHASED, STAGES, Moment
 from recoup.friction.waits import LIMIT_S, is_step
+from recoup.parts import gather, under
+from recoup.state import Changes
+
+Words = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 LEVEL: Final = 0.9
 """A wait is too long when this share of those who go on would have gone on by then."""
 
+LOOKS_S: Final = (30, 120, 600)
+"""How long after a wait was told it is looked at again, in seconds; also the policy's waits."""
+
 _LIMIT_US: Final = int(LIMIT_S * MICROS)
-_TS, _GOES_ON, _CENTER, _SPREAD, _SHAPE, _EVENT, _TOLD, _WIDTH = range(8)
-_FORMAT: Final = b"recoup.waiting/1"
+_USED, _INTENT, _STAGE, _SINCE, _DUE, _LOOK, _EVENT, _GOES_ON, _CENTER, _SPREAD, _SHAPE = range(11)
+_WIDTH: Final = 11
+_WAITS: Final = slice(_SINCE, _WIDTH)
+_OF, _TS, _WATERMARK, _WAIT, _COUNTS, _TOLD, _REACHED = range(7)
+_SESSION, _TICK = _WIDTH, _WIDTH + 1
+_REALS: Final = (_INTENT, _GOES_ON, _CENTER, _SPREAD)
+_AGAIN_US: Final = np.diff(np.array((0, *LOOKS_S)), append=0) * MICROS
+_FORMAT: Final = b"recoup.waiting/2"
 _REPEATED: Final = (2, 3)
 
 
 class Due(msgspec.Struct, frozen=True):
-    """Waits that have become too long, the longest first: n of them.
+    """Waits that are too long at ticks, in the order of ticks: m of them.
 
     Parameters
     ----------
-    session, event
-        Whose wait it is, and the key of the event that it began with, shape (n,).
-    since
-        When it began, int64 microseconds UTC.
-    hesitation
-        P(would have gone on by now, given that they go on at all).
-    p_returns
-        P(still comes back by themselves within the session).
+    ts, row
+        The tick, int64 microseconds UTC, and how many events of the batch came before it.
+    session, visitor
+        Whose wait it is.
+    event, since
+        Key of the event that it began with, and when, int64 microseconds UTC.
+    look
+        0 where it is told for the first time, then 1, 2, 3.
+    intent, stage
+        P(purchase later in this session) and funnel stage, as of the session's latest event.
+    goes_on, hesitation, p_returns
+        P(goes on within the session) as the wait began; P(would have gone on by now, given that
+        they go on at all); P(still comes back by themselves within the session).
     """
 
-    session: NDArray[np.int64]
-    event: NDArray[np.int64]
-    since: NDArray[np.int64]
-    hesitation: NDArray[np.float64]
-    p_returns: NDArray[np.float64]
+    ts: Words
+    row: Words
+    session: Words
+    visitor: pl.Series
+    event: Words
+    since: Words
+    look: Words
+    intent: Floats
+    stage: Words
+    goes_on: Floats
+    hesitation: Floats
+    p_returns: Floats
 
     def __len__(self) -> int:
         """Count the waits."""
-        return len(self.session)
+        return len(self.ts)
+
+    @property
+    def loss(self) -> Floats:
+        """Share of those who were to buy that the wait has taken, shape (m,)."""
+        return np.clip(1.0 - self.p_returns / np.maximum(self.goes_on, 1e-12), 0.0, 1.0)
+
+    def frame(self) -> pl.DataFrame:
+        """Give those told for the first time as rows of :data:`HESITATION_SCHEMA`."""
+        micros = ("ts", "since")
+        arrays = {name: getattr(self, name) for name in HESITATION_SCHEMA if hasattr(self, name)}
+        arrays["waited_s"] = (self.ts - self.since) / MICROS
+        arrays["stage"] = np.array(STAGES)[self.stage]
+        frame = pl.DataFrame(arrays).filter(pl.Series(self.look == 0))
+        return frame.select(
+            pl.col(name).cast(pl.Int64 if name in micros else kind).cast(kind)
+            for name, kind in HESITATION_SCHEMA.items()
+        )
+
+
+HESITATION_SCHEMA: Final = pl.Schema(
+    {
+        "ts": TIMESTAMP, "visitor": pl.String(), "session": pl.Int64(), "event": pl.Int64(),
+        "since": TIMESTAMP, "waited_s": pl.Float64(), "stage": pl.String(),
+        "intent": pl.Float64(), "hesitation": pl.Float64(), "p_returns": pl.Float64(),
+    }
+)  # fmt: skip
+"""Waits that have become too long, as the journal and ``hesitations.parquet`` hold them."""
+
+
+class Waited(msgspec.Struct, frozen=True):
+    """What followed from a batch of n events and its ticks.
+
+    Parameters
+    ----------
+    goes_on, patience_s
+        What is expected of the wait that an event begins: P(goes on within the session), and after
+        how many seconds it is too long; NaN where it begins none. Shape (n,).
+    due
+        Waits that are too long at the ticks.
+    """
+
+    goes_on: Floats
+    patience_s: Floats
+    due: Due
 
 
 class Waiting:
     """A stage that keeps the wait of every open session, and tells at ticks which are too long.
 
-    Each wait is told once. State is 64 bytes a session with a step in the last 30 minutes; beyond
-    ``max_sessions`` the longest waiting are forgotten. The same for batches of any size.
+    A tick comes before the first event later than it, so that events may be folded in batches of
+    any size with their ticks among them. When a wait becomes too long is known as it begins: a tick
+    costs what is due, and a batch one comparison a place in the table. A wait is told when it is
+    too long, and again :data:`LOOKS_S` later while it lasts: that is when waits that a policy chose
+    end. State is 96 bytes a session with a step in the last 30 minutes; beyond ``max_sessions`` the
+    longest silent are forgotten.
 
     Parameters
     ----------
@@ -80,67 +162,101 @@ class Waiting:
         self.model = model
         self.level = level
         self.max_sessions = max_sessions
+        self._hash = model.hash
         self._memory = Memory(_WIDTH)
+        self._visitors: dict[int, str | None] = {}
+        self._now_us = 0
 
-    def step(self, batch: EventBatch, rows: Rows, stage: NDArray[np.int8]) -> None:
-        """Fold events: a step ends its session's wait and begins the next.
+    def step(self, moment: Moment, ticks: Words) -> Waited:
+        """Fold shoppers' events and the ticks among them.
 
         Parameters
         ----------
-        rows, stage
-            Their feature rows, in the model's order, and funnel stages: n of them.
+        ticks
+            Int64 microseconds UTC, ascending.
         """
+        batch, count = moment.batch, len(moment)
         told = encode(batch, ("ts", "event", "element", "key"))
-        steps = is_step(told["event"], told["element"]) & ~np.isin(rows.status, _REPEATED)
-        at = np.flatnonzero(steps)
-        if not len(at):
-            return
-        expected = self.model.expect(batch, rows, stage).where(at)
-        begun = _as_row(told["ts"][at], told["key"][at], expected)
-        session = np.ascontiguousarray(rows.session[at], np.int64)
-        self._memory.reserve(len(at), _LIMIT_US, self.max_sessions)
-        _take_up(self._memory.keys, self._memory.rows, self._memory.used, session, begun)
+        ts = told["ts"].astype(np.int64)
+        live = ~np.isin(moment.rows.status, _REPEATED)
+        at = np.flatnonzero(is_step(told["event"], told["element"]) & live)
+        expected = self.model.expect(batch, moment.rows, moment.stage, at)
+        patience = patience_s(self.model.shapes, expected, self.level)
+        which = np.full(count, -1)
+        which[at] = np.arange(len(at))
+        watermark = np.maximum.accumulate(np.append(self._now_us, ts))[1:]
+        row = np.searchsorted(watermark, ticks, side="right")
+        events = np.column_stack(
+            [moment.rows.session, ts, watermark, which, live, _words(moment.intent), moment.stage]
+        ).astype(np.int64)
+        begun = _begun(ts[at], told["key"][at], expected, patience)
+        self._note(moment, at)
+        due = self._fold(events, begun, ticks, row)
+        latest = [self._now_us, *watermark[-1:], *ticks[-1:]]
+        self._now_us = int(max(latest))
+        return Waited(_spread(expected.goes_on, at, count), _spread(patience, at, count), due)
 
-    def tick(self, now_us: int, *, most: int = 1_000) -> Due:
-        """Give the waits that are too long by now and were not told before, at most so many.
+    def leave_out(self, sessions: Iterable[int]) -> None:
+        """Forget the waits of sessions that turned out to be no shopper's."""
+        left = np.fromiter(sessions, np.int64)
+        if len(left):
+            self._memory.rows[np.isin(self._memory.keys, left), _DUE] = 0
 
-        Those that began first come first; what is left over waits for the next tick.
+    def _fold(self, events: Words, begun: Words, ticks: Words, row: Words) -> Due:
+        memory = self._memory
+        memory.reserve(len(events), _LIMIT_US, self.max_sessions)
+        last = ticks[-1] if len(ticks) else 0
+        carried = memory.rows[:, _DUE]
+        waits = len(begun) + int(np.count_nonzero((carried > 0) & (carried <= last)))
+        out = np.zeros((waits * len(_AGAIN_US), _WIDTH + 2), np.int64)
+        made = _fold(memory.keys, memory.rows, memory.used, events, begun, ticks, row, out)
+        found = out[:made]
+        found = found[np.lexsort((found[:, _SESSION], found[:, _SINCE], found[:, _TICK]))]
+        return self._due(found, ticks, row)
 
-        Parameters
-        ----------
-        now_us
-            The tick's time, int64 microseconds UTC.
-        """
-        rows = self._memory.rows
-        open_ = (self._memory.keys != 0) & (rows[:, _TOLD] == 0) & (rows[:, _TS] <= now_us)
-        at = np.flatnonzero(open_ & (rows[:, _TS] > now_us - _LIMIT_US))
-        told, hope = self._judge(rows[at], now_us)
-        late = told >= self.level
-        at, told, hope = at[late], told[late], hope[late]
-        order = np.lexsort((self._memory.keys[at], rows[at, _TS]))[:most]
-        chosen = at[order]
-        rows[chosen, _TOLD] = 1
+    def _due(self, found: Words, ticks: Words, row: Words) -> Due:
+        since = found[:, _SINCE]
+        ts = ticks[found[:, _TICK]]
+        intent, goes_on, center, spread = (_floats(found[:, column]) for column in _REALS)
+        wait = Expected(goes_on, center, spread, found[:, _SHAPE])
+        elapsed_s = (ts - since) / MICROS
+        session = found[:, _SESSION]
+        visitors = [self._visitors.get(key) for key in session.tolist()]
         return Due(
-            self._memory.keys[chosen],
-            rows[chosen, _EVENT],
-            rows[chosen, _TS],
-            told[order],
-            hope[order],
+            ts=ts,
+            row=row[found[:, _TICK]],
+            session=session,
+            visitor=pl.Series(visitors, dtype=pl.String),
+            event=found[:, _EVENT],
+            since=since,
+            look=found[:, _LOOK],
+            intent=intent,
+            stage=found[:, _STAGE],
+            goes_on=goes_on,
+            hesitation=hesitation(self.model.shapes, wait, elapsed_s),
+            p_returns=p_returns(self.model.shapes, wait, elapsed_s),
         )
 
-    def _judge(
-        self, rows: NDArray[np.int64], now_us: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        elapsed = (now_us - rows[:, _TS]) / MICROS
-        reals = np.ascontiguousarray(rows[:, _GOES_ON : _SPREAD + 1]).view(np.float64)
-        wait = Expected(reals[:, 0], reals[:, 1], reals[:, 2], rows[:, _SHAPE])
-        shapes = self.model.shapes
-        return hesitation(shapes, wait, elapsed), p_returns(shapes, wait, elapsed)
+    def _note(self, moment: Moment, at: Words) -> None:
+        """Remember who the sessions' visitors are, for as long as they may wait."""
+        names = moment.batch.events["visitor"].gather(at).to_list()
+        self._visitors.update(zip(moment.rows.session[at].tolist(), names, strict=True))
+        if len(self._visitors) > 2 * len(self._memory.keys):
+            self._forget()
+
+    def _forget(self) -> None:
+        memory = self._memory
+        fresh = memory.keys[(memory.keys != 0) & (memory.rows[:, _USED] > self._now_us - _LIMIT_US)]
+        known = self._visitors
+        self._visitors = {key: known[key] for key in sorted(fresh.tolist()) if key in known}
 
     def snapshot(self) -> bytes:
         """Give the waits as versioned bytes, ordered by session."""
-        head = msgspec.msgpack.encode((self.model.hash, self.level))
-        return _FORMAT + len(head).to_bytes(4, "little") + head + self._memory.dump()
+        return msgspec.msgpack.encode((self._head(), self._memory.dump()))
+
+    def changes(self) -> Changes:
+        """Give what changed since the last call, as parts to save."""
+        return gather({"head": self._head(), "waits": self._memory.changes()})
 
     def restore(self, state: bytes, /) -> None:
         """Take up the state that :meth:`snapshot` gave.
@@ -150,32 +266,127 @@ class Waiting:
         SnapshotError
             If the bytes are of another version, model or level.
         """
-        body = state.removeprefix(_FORMAT)
-        size = int.from_bytes(body[:4], "little")
-        head = msgspec.msgpack.encode((self.model.hash, self.level))
-        if len(body) == len(state) or body[4 : 4 + size] != head:
-            raise SnapshotError("Expected waits of version 1, of this model and level")
-        self._memory.load(body[4 + size :])
+        head, waits = _decode(state, tuple[bytes, bytes])
+        self._take_up(head)
+        self._memory.load(waits)
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the state that the parts of all calls of :meth:`changes` hold together.
+
+        Raises
+        ------
+        SnapshotError
+            If a part is missing, or of another version, model or level.
+        """
+        self._take_up(parts.get("head", b""))
+        self._memory.restore_parts(under("waits", parts))
+
+    def _head(self) -> bytes:
+        self._forget()
+        settings = (_FORMAT, self._hash, self.level)
+        return msgspec.msgpack.encode((settings, self._now_us, list(self._visitors.items())))
+
+    def _take_up(self, head: bytes) -> None:
+        kind = tuple[tuple[bytes, str, float], int, list[tuple[int, str | None]]]
+        settings, now_us, visitors = _decode(head, kind)
+        if settings != (_FORMAT, self._hash, self.level):
+            raise SnapshotError("Expected waits of version 2, of this model and level")
+        self._now_us, self._visitors = now_us, dict(visitors)
 
 
-def _as_row(ts: NDArray[np.generic], key: NDArray[np.generic], wait: Expected) -> NDArray[np.int64]:
+def _decode(state: bytes, kind: Any) -> Any:  # noqa: ANN401
+    try:
+        return msgspec.msgpack.decode(state, type=kind)
+    except msgspec.MsgspecError as error:
+        raise SnapshotError(
+            f"Expected waits of version 2, of this model and level: {error}"
+        ) from error
+
+
+def _begun(ts: Words, key: NDArray[np.generic], wait: Expected, patience: Floats) -> Words:
+    """Give waits as rows of the memory."""
     rows = np.zeros((len(ts), _WIDTH), np.int64)
-    rows[:, _TS], rows[:, _EVENT], rows[:, _SHAPE] = ts, key, wait.shape
-    for column, part in zip((_GOES_ON, _CENTER, _SPREAD), wait[:3], strict=True):
-        rows[:, column] = np.ascontiguousarray(part).view(np.int64)
+    rows[:, _SINCE], rows[:, _EVENT], rows[:, _SHAPE] = ts, key, wait.shape
+    rows[:, _DUE] = ts + np.ceil(patience * MICROS).astype(np.int64)
+    for column, part in zip(_REALS[1:], wait[:3], strict=True):
+        rows[:, column] = _words(part)
     return rows
 
 
+def _words(reals: Floats) -> Words:
+    return np.ascontiguousarray(reals, np.float64).view(np.int64)
+
+
+def _floats(words: Words) -> Floats:
+    return np.ascontiguousarray(words).view(np.float64)
+
+
+def _spread(values: Floats, at: Words, count: int) -> Floats:
+    whole = np.full(count, np.nan)
+    whole[at] = values
+    return whole
+
+
 @njit(cache=True, nogil=True)
-def _take_up(
-    keys: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    used: NDArray[np.int64],
-    session: NDArray[np.int64],
-    begun: NDArray[np.int64],
-) -> None:
-    """Let each session's latest step stand, in the order of arrival where two share a moment."""
-    for row in range(session.shape[0]):
-        at = find(keys, used, session[row])
-        if begun[row, _TS] >= rows[at, _TS]:
-            rows[at] = begun[row]
+def _fold(
+    keys: Words,
+    rows: Words,
+    used: Words,
+    events: Words,
+    begun: Words,
+    ticks: Words,
+    before: Words,
+    out: Words,
+) -> int:
+    """Fold events with ticks among them; give the number of rows of ``out`` that are filled.
+
+    Parameters
+    ----------
+    events
+        Session, time, running maximum of time, row of ``begun`` or -1, whether it counts, intent
+        (as a word) and stage: int64 (n, 7).
+    before
+        Number of events before each tick.
+    """
+    made = 0
+    for row in range(events.shape[0]):
+        event = events[row]
+        if event[_COUNTS] == 0:
+            continue
+        own = rows[find(keys, used, event[_OF])]
+        made = _tell(event[_OF], own, ticks, before, row, out, made)
+        if event[_WAIT] >= 0 and event[_TS] >= own[_SINCE]:
+            own[_WAITS] = begun[event[_WAIT], _WAITS]
+            own[_DUE] = max(own[_DUE], event[_WATERMARK])
+        if event[_TS] >= own[_USED]:
+            own[_USED], own[_INTENT] = event[_TS], event[_TOLD]
+        own[_STAGE] = max(own[_STAGE], event[_REACHED])
+        if own[_STAGE] == PURCHASED:
+            own[_DUE] = 0
+    if ticks.shape[0] == 0:
+        return made
+    for at in range(keys.shape[0]):
+        if keys[at] != 0 and 0 < rows[at, _DUE] <= ticks[-1]:
+            made = _tell(keys[at], rows[at], ticks, before, events.shape[0], out, made)
+    return made
+
+
+@njit(cache=True, nogil=True)
+def _tell(
+    session: int, own: Words, ticks: Words, before: Words, row: int, out: Words, made: int
+) -> int:
+    """Tell a session's wait at the ticks before an event at which it is due."""
+    while own[_DUE] > 0:
+        tick = np.searchsorted(ticks, own[_DUE])
+        if tick == ticks.shape[0] or before[tick] > row:
+            break
+        if ticks[tick] - own[_SINCE] >= _LIMIT_US:
+            own[_DUE] = 0
+            break
+        out[made, :_WIDTH] = own
+        out[made, _SESSION], out[made, _TICK] = session, tick
+        made += 1
+        again = _AGAIN_US[own[_LOOK]]
+        own[_DUE] = ticks[tick] + again if again > 0 else 0
+        own[_LOOK] += 1
+    return made

@@ -1,6 +1,7 @@
 """What can be done for a shopper who met a defect, what it costs, and who may have it."""
 
 from recoup.interventions.catalogue import (
+    HESITATES,
     INTERVENTIONS,
     UNEXPLAINED,
     Intervention,
@@ -10,6 +11,7 @@ from recoup.interventions.catalogue import (
 from recoup.interventions.eligibility import Limits, eligible
 
 __all__ = [
+    "HESITATES",
     "INTERVENTIONS",
     "UNEXPLAINED",
     "Intervention",

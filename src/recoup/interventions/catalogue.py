@@ -11,6 +11,9 @@ DAY_S: Final = 86_400
 UNEXPLAINED: Final = "unexplained_drop"
 """Defect type of a loss that no signal explains."""
 
+HESITATES: Final = "D9"
+"""Reason of a decision point that a tick opens: this shopper has waited unusually long."""
+
 
 class Intervention(msgspec.Struct, frozen=True):
     """Something that can be done. "Do nothing" is the arm ``never``, and costs nothing.

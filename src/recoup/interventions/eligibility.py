@@ -11,7 +11,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.friction.signals import SIGNALS
-from recoup.interventions.catalogue import DAY_S, INTERVENTIONS, UNEXPLAINED, Intervention
+from recoup.interventions.catalogue import (
+    DAY_S,
+    HESITATES,
+    INTERVENTIONS,
+    UNEXPLAINED,
+    Intervention,
+)
 
 MICROS_PER_S: Final = 1_000_000
 
@@ -22,8 +28,8 @@ class Limits:
     Attributes
     ----------
     answers
-        Whether an intervention answers a signal, bool (m, k + 1); the last column stands for an
-        unexplained drop, which some answer from a stage on.
+        Whether an intervention answers a signal, bool (m, k + 2); the last columns stand for an
+        unexplained drop, which some answer from a stage on, and for hesitation.
     rules
         First stage, last stage, cap, cooldown and deadline (microseconds), int64 (m, 5).
     unexplained_at
@@ -34,11 +40,11 @@ class Limits:
     Examples
     --------
     >>> Limits().answers.sum(axis=1).tolist()
-    [2, 1, 2, 4, 8, 3, 21]
+    [2, 1, 2, 4, 8, 3, 22]
     """
 
     def __init__(self) -> None:
-        reasons = [*(signal.id for signal in SIGNALS), UNEXPLAINED]
+        reasons = [*(signal.id for signal in SIGNALS), UNEXPLAINED, HESITATES]
         self.answers = np.array(
             [[_answers(each, reason) for reason in reasons] for each in INTERVENTIONS]
         )

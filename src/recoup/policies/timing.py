@@ -10,14 +10,23 @@ from numpy.typing import NDArray
 
 from recoup.decisions import DECISION_SCHEMA, NEVER, Action, Defect
 from recoup.errors import SnapshotError
-from recoup.events import ENTITY_LABELS, EVENT_SCHEMA, encode, hash64
+from recoup.events import ENTITY_LABELS, EVENT_SCHEMA, TIMESTAMP, encode, hash64, hash_column
 from recoup.friction.memory import Memory
 from recoup.friction.moment import Moment
-from recoup.interventions import INTERVENTIONS, Limits
+from recoup.friction.waiting import Due
+from recoup.interventions import HESITATES, INTERVENTIONS, UNEXPLAINED, Limits
 from recoup.models.addresses import Located
 from recoup.parts import gather, under
 from recoup.policies.core import (
+    EVENT,
+    KEY,
+    NUMBERS,
+    SESSION,
     SESSION_WIDTH,
+    STAGE,
+    STATUS,
+    TS,
+    VISITOR,
     VISITOR_WIDTH,
     Constants,
     Outputs,
@@ -25,7 +34,7 @@ from recoup.policies.core import (
     decide_events,
     decide_located,
 )  # fmt: skip
-from recoup.policies.slices import SLICES
+from recoup.policies.slices import SLICES, combine
 from recoup.policies.value import OPTIONS, WAITS_S, Tables
 from recoup.policies.version import REASONS, Beliefs, Settings
 from recoup.state import Changes
@@ -39,7 +48,10 @@ LABELS: Final = (
     *(Action("act", each.id).label for each in INTERVENTIONS),
 )
 _IDLE_US: Final = 2 * 86_400_000_000
-_FORMAT: Final = b"recoup.policy/1"
+_FORMAT: Final = b"recoup.policy/2"
+_UNEXPLAINED: Final = REASONS.index(UNEXPLAINED)
+_HESITATES: Final = REASONS.index(HESITATES)
+_NO_EVENT: Final = -1
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -71,12 +83,38 @@ class Drawn(msgspec.Struct, frozen=True):
         return len(self.whole)
 
 
+class _Faced(msgspec.Struct, frozen=True):
+    """Whom the policy faces, row by row: events, and waits that ticks have told."""
+
+    ts: pl.Series
+    visitor: pl.Series
+    session: NDArray[np.int64]
+    event: NDArray[np.generic]
+    intent: NDArray[np.float64]
+
+    def at(self, rows: NDArray[np.int64]) -> "_Faced":
+        """Pick rows, in any order."""
+        series = (self.ts.gather(rows), self.visitor.gather(rows))
+        return _Faced(*series, self.session[rows], self.event[rows], self.intent[rows])
+
+    def with_waits(self, due: Due) -> "_Faced":
+        """Put waits behind the events."""
+        return _Faced(
+            pl.concat([self.ts, pl.Series(due.ts).cast(TIMESTAMP)]),
+            pl.concat([self.visitor, due.visitor]),
+            np.append(self.session, due.session),
+            np.append(self.event, due.event),
+            np.append(self.intent, due.intent),
+        )
+
+
 class ExpectedNetValue:
     """A policy that takes the option of highest expected net value, and explores a little.
 
     A decision point is an event that shows a signal, or that lies on a watched defect's entity, or
-    the first one after a wait has passed; in a session that has not bought, and only where some
-    intervention is eligible. What it believes is frozen until :meth:`adopt` is called.
+    the first one after a wait has passed, or a tick at which a shopper has waited too long; in a
+    session that has not bought, and only where some intervention is eligible. What it believes is
+    frozen until :meth:`adopt` is called.
 
     Parameters
     ----------
@@ -138,18 +176,36 @@ class ExpectedNetValue:
         self._constants = Constants(self.settings.seed, version, self.beliefs.order_value, shares)
         self._located = None
 
-    def step(self, moment: Moment) -> pl.DataFrame:
-        """Decide at every decision point of a batch: a frame of ``DECISION_SCHEMA``."""
+    def step(self, moment: Moment, due: Due | None = None) -> pl.DataFrame:
+        """Decide at every decision point of a batch: a frame of ``DECISION_SCHEMA``.
+
+        Parameters
+        ----------
+        due
+            Waits of the batch's sessions that are too long at ticks; each is decided on in its
+            place among the events.
+        """
         reason, loss = self.reasons(moment)
         columns = encode(moment.batch, COLUMNS)
         rows = (moment.rows.session, moment.stage, moment.rows.status, reason)
         numbers = np.stack([*columns.values(), *rows], axis=1).astype(np.int64)
-        drawn = self.decide(numbers, np.stack([moment.intent, loss], axis=1))
-        return self._frame(moment, drawn, columns["key"])
+        reals = np.stack([moment.intent, loss], axis=1)
+        events = moment.batch.events
+        faced = _Faced(
+            events["ts"], events["visitor"], moment.rows.session, columns["key"], moment.intent
+        )
+        if due is None or not len(due):
+            drawn = self.decide(numbers, reals)
+            return self._frame(faced.at(drawn.whole[:, 0]), drawn)
+        count = len(moment)
+        order = np.insert(np.arange(count), due.row, np.arange(count, count + len(due)))
+        numbers, reals = np.vstack([numbers, _numbers(due)]), np.vstack([reals, _reals(due)])
+        drawn = self.decide(numbers[order], reals[order])
+        return self._frame(faced.with_waits(due).at(order[drawn.whole[:, 0]]), drawn)
 
     def reasons(self, moment: Moment) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Give each event's reason (-1: none) and the share of buyers that it takes; both (n,)."""
-        weights = np.where(moment.signals, self.beliefs.loss[:-1], -1.0)
+        weights = np.where(moment.signals, self.beliefs.loss[:_UNEXPLAINED], -1.0)
         reason = np.where(moment.signals.any(axis=1), weights.argmax(axis=1), -1)
         loss = np.where(reason >= 0, self.beliefs.loss[reason], 0.0)
         for each in self.watched:
@@ -210,17 +266,17 @@ class ExpectedNetValue:
         self._located = Located(*self._tables, *constants, *self._stores())
         return self._located
 
-    def _frame(self, moment: Moment, drawn: Drawn, keys: NDArray[np.generic]) -> pl.DataFrame:
-        rows, count, chosen, key, group, reason = drawn.whole.T
-        events = moment.batch.events
+    def _frame(self, faced: _Faced, drawn: Drawn) -> pl.DataFrame:
+        """Write decisions down, each with whom it faced."""
+        _, count, chosen, key, group, reason = drawn.whole.T
         shares = np.array(self.settings.slice_probabilities())
-        picked = (np.arange(len(rows)), chosen)
+        picked = (np.arange(len(chosen)), chosen)
         columns = {
             "id": key,
-            "ts": events["ts"].gather(rows),
-            "visitor": events["visitor"].gather(rows),
-            "session": moment.rows.session[rows],
-            "event": keys[rows],
+            "ts": faced.ts,
+            "visitor": faced.visitor,
+            "session": faced.session,
+            "event": faced.event,
             "slice": np.array(SLICES)[group],
             "slice_probability": shares[group],
             "action": np.array(LABELS)[drawn.codes[picked]],
@@ -228,7 +284,7 @@ class ExpectedNetValue:
             "options": _ragged(np.array(LABELS)[drawn.codes], count),
             "propensities": _ragged(drawn.odds, count),
             "values_micros": _ragged(drawn.values, count),
-            "intent": moment.intent[rows],
+            "intent": faced.intent,
             "reason": np.array(REASONS)[reason],
         }
         told = {"policy": self.beliefs.version, "model": self.model, "executed": self.executes}
@@ -297,11 +353,26 @@ def _ragged(table: NDArray[np.generic], count: NDArray[np.int64]) -> pl.Series:
     return pl.Series([row[:size].tolist() for row, size in zip(table, count, strict=True)])
 
 
+def _numbers(due: Due) -> NDArray[np.int64]:
+    """Encode waits as the kernel reads events: of no kind, and opened by no signal when it ends."""
+    numbers = np.zeros((len(due), NUMBERS), np.int64)
+    pairs = zip(due.event.tolist(), due.ts.tolist(), strict=True)
+    numbers[:, TS], numbers[:, KEY] = due.ts, [combine(event, ts) for event, ts in pairs]
+    numbers[:, EVENT], numbers[:, VISITOR] = _NO_EVENT, hash_column(due.visitor)
+    numbers[:, SESSION], numbers[:, STAGE] = due.session, due.stage
+    numbers[:, STATUS + 1] = np.where(due.look == 0, _HESITATES, -1)
+    return numbers
+
+
+def _reals(due: Due) -> NDArray[np.float64]:
+    return np.stack([due.intent, due.loss], axis=1)
+
+
 def _watched(defect: Defect) -> Watched:
     loss = 1.0 - defect.observed / defect.expected if defect.expected > 0 else 0.0
     columns = {label: column for column, label in ENTITY_LABELS.items()}
     where = tuple((columns.get(key, key), value) for key, value in sorted(defect.entity.items()))
-    code = REASONS.index(defect.type) if defect.type in REASONS else len(REASONS) - 1
+    code = REASONS.index(defect.type) if defect.type in REASONS else _UNEXPLAINED
     return Watched(where, code, min(max(loss, 0.0), 1.0))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from recoup.friction.signals import SIGNALS
 from recoup.interventions import INTERVENTIONS, eligible
 
 ACTS: Final = len(INTERVENTIONS)
@@ -29,15 +30,16 @@ MARGIN, FLOOR, TEMPERATURE, RESOLVE_S, FADE, LEAVE_S = range(6)
 
 _MICROS_PER_S: Final = 1e6
 _DEADLINE: Final = 4
+_UNEXPLAINED: Final = len(SIGNALS)
 _WAITS: Final = np.array(WAITS_S, np.float64)
 
 
 class Tables(NamedTuple):
-    """What the policy believes and allows, frozen within a batch; m interventions, k + 1 reasons.
+    """What the policy believes and allows, frozen within a batch; m interventions, k + 2 reasons.
 
-    ``answers`` bool (m, k + 1), ``rules`` int64 (m, 5), ``unexplained_at`` int64 (m,) and ``costs``
+    ``answers`` bool (m, k + 2), ``rules`` int64 (m, 5), ``unexplained_at`` int64 (m,) and ``costs``
     float64 (m, 2) are the catalogue's (:class:`recoup.interventions.Limits`); ``recovered`` float64
-    (m, k + 1) the mean recovered shares; ``settings`` float64 (6,).
+    (m, k + 2) the mean recovered shares; ``settings`` float64 (6,).
     """
 
     answers: NDArray[np.bool_]
@@ -118,7 +120,8 @@ def allow(
     Parameters
     ----------
     reason
-        Column of ``tables.answers`` (the last: an unexplained drop), and when it was met.
+        Column of ``tables.answers`` (behind the signals: an unexplained drop, hesitation), and when
+        it was met.
     acted_at
         When this visitor had each, newest first: shape (m, 3).
     allowed
@@ -126,10 +129,9 @@ def allow(
     """
     any_allowed = False
     column, reason_at = reason
-    last = tables.answers.shape[1] - 1
     for act in range(ACTS):
         answered = tables.answers[act, column]
-        answered &= column != last or stage >= tables.unexplained_at[act]
+        answered &= column != _UNEXPLAINED or stage >= tables.unexplained_at[act]
         allowed[act] = answered and eligible(
             tables.rules[act], stage, now, reason_at, acted_at[act]
         )

@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 
 from recoup.errors import ConfigError
 from recoup.friction.signals import SIGNALS
-from recoup.interventions import INTERVENTIONS
+from recoup.interventions import HESITATES, INTERVENTIONS, UNEXPLAINED
 
-REASONS: Final = (*(signal.id for signal in SIGNALS), "unexplained_drop")
+REASONS: Final = (*(signal.id for signal in SIGNALS), UNEXPLAINED, HESITATES)
 """Reasons of a decision point; a reason's position is its code."""
+
+_HESITATES: Final = len(REASONS) - 1
 
 PRIOR_LOSS: Final = 0.3
 """Share of buyers that a signal is believed to cost before evidence: our judgement."""
+
+HESITATION_LOSS: Final = 0.6
+"""Share of buyers that a wait that is too long takes: for learning; the model says for whom."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -111,10 +116,18 @@ class Beliefs(msgspec.Struct, frozen=True):
         means = np.array([[each.prior_mean] for each in INTERVENTIONS])
         shape = (len(INTERVENTIONS), len(REASONS))
         loss = np.full(len(REASONS), PRIOR_LOSS)
+        loss[_HESITATES] = HESITATION_LOSS
         return Beliefs(np.broadcast_to(means, shape).copy(), loss, order_value)
 
     @property
     def version(self) -> str:
-        """Name of these beliefs: a hash of their bytes."""
-        body = self.recovered.tobytes() + self.loss.tobytes() + str(self.order_value).encode()
+        """Name of these beliefs: a hash of their bytes.
+
+        What is believed of hesitation enters once something was learned of it: a shop without ticks
+        keeps the names that it had.
+        """
+        known, waits = self.recovered[:, :_HESITATES], self.recovered[:, _HESITATES]
+        body = known.tobytes() + self.loss[:_HESITATES].tobytes() + str(self.order_value).encode()
+        if (waits != [each.prior_mean for each in INTERVENTIONS]).any():
+            body += waits.tobytes()
         return f"net-value-{hashlib.sha256(body).hexdigest()[:12]}"

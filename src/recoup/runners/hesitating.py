@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from recoup.engine import Step
+from recoup.engine import Engine, Step
 from recoup.friction.behaviour import BehaviourDetector
 from recoup.parts import gather, under
-from recoup.report import Behaving, Hesitation, HesitationTally
+from recoup.report import Behaving, Hesitation, HesitationTally, Judged
 from recoup.state import Changes
 
 
@@ -14,30 +14,34 @@ class HesitationWatch:
 
     Parameters
     ----------
-    lateness_s
-        Allowed lateness of events, in seconds.
+    engine
+        Whose steps it will see: its allowed lateness, and its model of hesitation if it has one.
 
     Examples
     --------
     >>> from recoup.engine import Engine
     >>> from recoup.testing import random_batch
-    >>> watch = HesitationWatch(lateness_s=3600.0)
-    >>> watch.step(Engine().step(random_batch(200, seed=1)))
+    >>> engine = Engine()
+    >>> watch = HesitationWatch(engine)
+    >>> watch.step(engine.step(random_batch(200, seed=1)))
     >>> [(each.name, each.events) for each in watch.result().behaviours[:2]]
     [('revisits', 0), ('oscillation', 0)]
     """
 
     name = "hesitating"
 
-    def __init__(self, *, lateness_s: float) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.behaviour = BehaviourDetector()
-        self.tally = HesitationTally(lateness_s=lateness_s)
+        level = None if engine.waiting is None else engine.waiting.level
+        self.tally = HesitationTally(lateness_s=engine.settings.lateness_s, level=level)
 
     def step(self, step: Step, /) -> None:
         """Watch what shoppers did; sessions found to be no shopper's are taken out."""
         seen = step.shoppers
         shown = self.behaviour.step(seen.batch, seen.rows.session)
-        self.tally.step(Behaving(seen.batch, seen.rows.session, shown))
+        waited = step.waited
+        judged = None if waited is None else Judged(waited.goes_on, waited.patience_s)
+        self.tally.step(Behaving(seen.batch, seen.rows.session, shown, judged))
         self.tally.leave_out(step.recognised.sessions)
 
     def result(self) -> Hesitation:

@@ -12,24 +12,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
+import numpy as np
 import polars as pl
 import xxhash
+from numpy.typing import NDArray
 
 from recoup.decisions import Finding
+from recoup.engine import NO_TICKS
 from recoup.errors import ConfigError, JournalError, SnapshotError
 from recoup.events import (
+    DEAD_LETTER_SCHEMA,
     ITEM_SCHEMA,
     TIMESTAMP,
     EventBatch,
+    empty_frames,
 )
 from recoup.intake import Admitted, Clock, Intake
 from recoup.parts import prefixed, under
+from recoup.runners.ticks import read_ticks, tick_frame, ticks_among
 from recoup.state import Changes, Journal, Record, Transaction
 
 STAGE: Final = "runner"
 """Under which the journal keeps the snapshot: parts ``totals``, ``intake/...`` and ``host/...``."""
 
-RESERVED: Final = ("events", "items", "dead_letters", "findings", "batches")
+RESERVED: Final = ("events", "items", "dead_letters", "findings", "ticks", "batches")
 """Kinds that the runner journals itself; a host's frames have other names."""
 
 FINDING_SCHEMA: Final = pl.Schema(
@@ -104,6 +110,20 @@ class Host(Protocol):
 
     def restore(self, parts: Mapping[str, bytes], /) -> None:
         """Take up the state that :meth:`snapshot` gave."""
+        ...
+
+
+@runtime_checkable
+class TickingHost(Protocol):
+    """A host to which ticks mean something: they are then journalled, and folded like events."""
+
+    @property
+    def ticking(self) -> bool:
+        """Whether they do."""
+        ...
+
+    def step(self, batch: EventBatch, /, ticks: NDArray[np.int64]) -> Mapping[str, pl.DataFrame]:
+        """Fold a batch with ticks among its events: each before the first event later than it."""
         ...
 
 
@@ -186,6 +206,9 @@ class LocalRunner:
         In its first state; restored likewise.
     snapshot_batches
         Batches between snapshots: a restart folds at most so many again.
+    tick_s
+        Seconds of event time between ticks, as a log of the past has no clock but its events; None
+        derives none: call :meth:`tick` with the wall clock's time. Only for a host that ticks.
 
     Raises
     ------
@@ -205,6 +228,7 @@ class LocalRunner:
         *,
         intake: Intake | None = None,
         snapshot_batches: int = 64,
+        tick_s: float | None = None,
     ) -> None:
         if snapshot_batches < 1:
             raise ConfigError(f"Expected snapshot_batches of at least 1, got {snapshot_batches}")
@@ -213,6 +237,7 @@ class LocalRunner:
         self._feed = feed
         self._intake = intake or Intake()
         self._every = snapshot_batches
+        self._tick_s = tick_s
         self._pending = 0
         self._saved: dict[str, bytes] = {}
         self._failed = False
@@ -240,26 +265,79 @@ class LocalRunner:
             If it cannot be written. Nothing of it is then kept, and this runner is of no further
             use: a new one over the same journal goes on where it stood.
         """
+        self._begin()
+        watermark = self._intake.watermark
+        admitted = self._intake.step(arrival.batch)
+        ticks = self._ticks(admitted.batch, watermark)
+        frames = self._host_step(admitted.batch, ticks)
+        dead_letters = pl.concat([arrival.dead_letters, admitted.dead_letters])
+        self._count(_totals(admitted, dead_letters))
+        with self._journal.transaction() as transaction:
+            _append_arrival(transaction, admitted.batch, dead_letters, arrival.findings)
+            _append_frames(transaction, ticks, frames)
+            row = self._closing_row(arrival.position, admitted, dead_letters)
+            transaction.append("batches", row)
+            transaction.save_position(self._feed.name, arrival.position)
+            if self._pending >= self._every:
+                self._save(transaction)
+        self._failed = False
+        return Processed(admitted, frames, arrival.position)
+
+    def tick(self, now_us: int) -> Mapping[str, pl.DataFrame]:
+        """Tell the host what time it is, and journal what follows, in one transaction.
+
+        Parameters
+        ----------
+        now_us
+            The wall clock's time, int64 microseconds UTC; not before an earlier tick's.
+
+        Returns
+        -------
+        What the host gave, by kind; nothing, and nothing is journalled, if ticks mean nothing to
+        it.
+
+        Raises
+        ------
+        JournalError
+            As :meth:`process`.
+        """
+        if not self._is_ticking():
+            return {}
+        self._begin()
+        ticks = np.array([now_us], np.int64)
+        nothing = Admitted(EventBatch(*empty_frames()), 0, 0, _NO_LETTERS, self._intake.watermark)
+        frames = self._host_step(nothing.batch, ticks)
+        self._pending += 1
+        with self._journal.transaction() as transaction:
+            _append_frames(transaction, ticks, frames)
+            transaction.append("batches", self._closing_row("", nothing, _NO_LETTERS))
+            if self._pending >= self._every:
+                self._save(transaction)
+        self._failed = False
+        return frames
+
+    def _begin(self) -> None:
+        """Take no further batch after one that could not be journalled."""
         if self._failed:
             raise JournalError(
                 "Expected a runner whose last batch was journalled, got one whose was not",
                 hint="make a new runner over the same journal; it goes on where this one stood",
             )
         self._failed = True
-        admitted = self._intake.step(arrival.batch)
-        frames = _checked(self._host.step(admitted.batch))
-        dead_letters = pl.concat([arrival.dead_letters, admitted.dead_letters])
-        self._count(_totals(admitted, dead_letters))
-        with self._journal.transaction() as transaction:
-            _append_arrival(transaction, admitted.batch, dead_letters, arrival.findings)
-            for kind, frame in frames.items():
-                transaction.append(kind, frame)
-            transaction.append("batches", self._closing_row(arrival, admitted, dead_letters))
-            transaction.save_position(self._feed.name, arrival.position)
-            if self._pending >= self._every:
-                self._save(transaction)
-        self._failed = False
-        return Processed(admitted, frames, arrival.position)
+
+    def _is_ticking(self) -> bool:
+        return isinstance(self._host, TickingHost) and self._host.ticking
+
+    def _ticks(self, batch: EventBatch, watermark: int | None) -> NDArray[np.int64]:
+        """Derive the ticks among a batch's events."""
+        if self._tick_s is None or not self._is_ticking():
+            return NO_TICKS
+        return ticks_among(batch.column("ts").astype(np.int64), watermark, self._tick_s)
+
+    def _host_step(self, batch: EventBatch, ticks: NDArray[np.int64]) -> dict[str, pl.DataFrame]:
+        if len(ticks) and isinstance(self._host, TickingHost):
+            return _checked(self._host.step(batch, ticks))
+        return _checked(self._host.step(batch))
 
     def save(self) -> None:
         """Take a snapshot, unless nothing came in since the last one."""
@@ -314,13 +392,10 @@ class LocalRunner:
 
     def _fold_again(self, records: Mapping[str, Record]) -> None:
         """Take up a transaction of the tail, and make sure that it gives what it gave."""
-        items = records.get("items")
-        batch = EventBatch(
-            records["events"].frame, items.frame if items else pl.DataFrame(schema=ITEM_SCHEMA)
-        )
+        batch, ticks = _batch_of(records), read_ticks(records)
         row = records["batches"].frame.row(0, named=True)
         self._intake.learn(batch, msgspec.msgpack.decode(row["clock"], type=Clock))
-        for kind, frame in _checked(self._host.step(batch)).items():
+        for kind, frame in self._host_step(batch, ticks).items():
             if kind not in records or not frame.equals(records[kind].frame):
                 raise JournalError(
                     f"Expected `{kind}` before batch {records['batches'].offset}, folded again, "
@@ -328,18 +403,19 @@ class LocalRunner:
                     hint="restart with the release and settings that wrote it, or replay anew",
                 )
         reasons = msgspec.json.decode(row["dead_letters"], type=dict[str, int])
-        self._count(Totals(1, row["events"], row["duplicates"], row["late"], reasons))
+        batches = int("events" in records)
+        self._count(Totals(batches, row["events"], row["duplicates"], row["late"], reasons))
 
     def _count(self, more: Totals) -> None:
         self.totals = self.totals.plus(more)
         self._pending += 1
 
     def _closing_row(
-        self, arrival: Arrival, admitted: Admitted, dead_letters: pl.DataFrame
+        self, position: str, admitted: Admitted, dead_letters: pl.DataFrame
     ) -> pl.DataFrame:
         row = (
             self._feed.name,
-            arrival.position,
+            position,
             len(admitted.batch),
             admitted.duplicates,
             admitted.late,
@@ -365,6 +441,28 @@ def _append_arrival(
     if findings:
         rows = [(f.kind, f.column, f.since, f.until, f.detail) for f in findings]
         transaction.append("findings", pl.DataFrame(rows, FINDING_SCHEMA, orient="row"))
+
+
+def _append_frames(
+    transaction: Transaction, ticks: NDArray[np.int64], frames: Mapping[str, pl.DataFrame]
+) -> None:
+    if len(ticks):
+        transaction.append("ticks", tick_frame(ticks))
+    for kind, frame in frames.items():
+        transaction.append(kind, frame)
+
+
+def _batch_of(records: Mapping[str, Record]) -> EventBatch:
+    """Give the events of a transaction; a tick's has none."""
+    if "events" not in records:
+        return EventBatch(*empty_frames())
+    items = records.get("items")
+    return EventBatch(
+        records["events"].frame, items.frame if items else pl.DataFrame(schema=ITEM_SCHEMA)
+    )
+
+
+_NO_LETTERS: Final = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
 
 
 def _checked(frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

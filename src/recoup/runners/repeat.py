@@ -126,7 +126,7 @@ def evaluate_repeat_on(
     ModelError
         If the registry holds no such model, or nobody can be judged.
     """
-    model = RepeatModel.from_bytes(load_model(registry, REPEAT, version).artefact)
+    model = load_repeat(registry, version)
     orders = _orders(source, history, progress, Witness(source.name))
     end = min(_last(orders), _day(until)) if until is not None else _last(orders)
     at = _day(start) if start is not None else _origin(model, end)
@@ -136,6 +136,26 @@ def evaluate_repeat_on(
         "forward": at >= model.trained_until,
         "model": model.hash,
     }
+
+
+def load_repeat(
+    registry: Path, version: int | None = None, *, serving: bool = False
+) -> RepeatModel:
+    """Give a model of repeat purchase.
+
+    Parameters
+    ----------
+    version
+        Which version; where none is named, the newest.
+    serving
+        Where no version is named, the promoted one before the newest.
+
+    Raises
+    ------
+    ModelError
+        If there is no registry, or it holds no such model.
+    """
+    return RepeatModel.from_bytes(load_model(registry, REPEAT, version, serving=serving).artefact)
 
 
 def _orders(

@@ -10,11 +10,14 @@ from typing import Final
 import msgspec
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recoup.decisions import DECISION_SCHEMA, Defect, Finding
-from recoup.engine import Engine, Intent, Settings, Step
+from recoup.engine import NO_TICKS, Engine, Intent, Settings, Step
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
+from recoup.friction.hesitation import HesitationModel
+from recoup.friction.waiting import HESITATION_SCHEMA
 from recoup.friction.watch import InputWatch
 from recoup.intake import Intake
 from recoup.non_shoppers import Recognised, Rules
@@ -33,6 +36,7 @@ from recoup.report import (
 from recoup.runners.hesitating import HesitationWatch
 from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.local import LocalRunner
+from recoup.runners.ticks import TICK_S
 from recoup.sources import Source, SourceBatch, merge_findings, removed_of
 from recoup.state import Changes
 from recoup.stores import SqliteJournal
@@ -48,13 +52,14 @@ _IDENTITY: Final = "replay"
 Progress = Callable[[int], None]
 
 
-def replay_source(
+def replay_source(  # noqa: PLR0913
     source: Source,
     out: Path,
     *,
     title: str,
     identity: str,
     intent: Intent | None = None,
+    hesitation: HesitationModel | None = None,
     served: Loaded | None = None,
     rules: Rules | None = None,
     progress: Progress | None = None,
@@ -74,6 +79,8 @@ def replay_source(
         What the journal is of: the log, its mapping and its model. A directory keeps to one.
     intent
         A trained model; without one, intent is the rate of each funnel stage.
+    hesitation
+        A trained model; with one, shoppers who wait too long at a tick are decided on.
     served
         What the registry keeps of that model: its inputs and its calibration are then watched.
     rules
@@ -92,7 +99,8 @@ def replay_source(
     out.mkdir(parents=True, exist_ok=True)
     with SqliteJournal(out / JOURNAL) as journal:
         _claim(journal, identity, out)
-        engine = Engine(Settings(executes=False, rules=rules or Rules()), intent=intent)
+        settings = Settings(executes=False, rules=rules or Rules())
+        engine = Engine(settings, intent=intent, hesitation=hesitation)
         watch = None if served is None else InputWatch(served.kept.reference, engine.features.names)
         host = ReplayHost(engine, out / ROW_FILES, watch=watch)
         runner = LocalRunner(
@@ -101,6 +109,7 @@ def replay_source(
             _Feed(source),
             intake=Intake(lateness_s=host.engine.settings.lateness_s),
             snapshot_batches=SNAPSHOT_BATCHES,
+            tick_s=TICK_S,
         )
         for _ in runner.stream():
             if progress is not None:
@@ -163,15 +172,22 @@ class ReplayHost:
         self.features = features
         self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
         self.decisions = DecisionTally()
-        self.hesitating = HesitationWatch(lateness_s=engine.settings.lateness_s)
+        self.hesitating = HesitationWatch(engine)
         self.recognised = Recognised(np.zeros(0, np.bool_))
         self._batches = 0
         if features is not None:
             _reopen(features)
 
-    def step(self, batch: EventBatch, /) -> Mapping[str, pl.DataFrame]:
+    @property
+    def ticking(self) -> bool:
+        """Whether the engine reads ticks."""
+        return self.engine.ticking
+
+    def step(
+        self, batch: EventBatch, /, ticks: NDArray[np.int64] = NO_TICKS
+    ) -> Mapping[str, pl.DataFrame]:
         """Fold a batch; its feature rows are on disk before the journal has it: none is missing."""
-        step = self.engine.step(batch)
+        step = self.engine.step(batch, ticks)
         self.recognised = step.recognised
         self.decisions.step(step.decisions)
         seen = step.shoppers
@@ -183,7 +199,11 @@ class ReplayHost:
         if self.features is not None:
             feature_frame(step).write_parquet(self.features / f"{self._batches:08}.parquet")
         self._batches += 1
-        return {"decisions": step.decisions, "outcomes": step.outcomes}
+        return {
+            "decisions": step.decisions,
+            "outcomes": step.outcomes,
+            "hesitations": step.hesitations,
+        }
 
     def snapshot(self) -> dict[str, bytes]:
         """Give the whole state, in parts."""
@@ -280,9 +300,17 @@ def _claim(journal: SqliteJournal, identity: str, out: Path) -> None:
         )
 
 
+_TABLES: Final = {
+    "decisions": DECISION_SCHEMA,
+    "dead_letters": DEAD_LETTER_SCHEMA,
+    "hesitations": HESITATION_SCHEMA,
+}
+"""Kinds of the journal that a replay also writes as tables."""
+
+
 def _write_tables(out: Path, journal: SqliteJournal, defects: Sequence[Defect]) -> None:
     defect_frame(defects).write_parquet(out / "defects.parquet")
-    for kind, schema in (("decisions", DECISION_SCHEMA), ("dead_letters", DEAD_LETTER_SCHEMA)):
+    for kind, schema in _TABLES.items():
         frames = [record.frame for record in journal.read(kind=kind)]
         table = pl.concat([pl.DataFrame(schema=schema), *frames])
         table.write_parquet(out / f"{kind}.parquet")

@@ -1,0 +1,257 @@
+"""Time as data: ticks in the flow open decision points, and replay bit for bit."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from recoup.decisions import DECISION_SCHEMA
+from recoup.engine import NO_TICKS, Engine, Settings
+from recoup.errors import SnapshotError
+from recoup.events import MICROS, EventBatch, concat_batches, take
+from recoup.features import FeatureRows, standard_features
+from recoup.friction.hesitation import HesitationModel
+from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation
+from recoup.friction.waiting import HESITATION_SCHEMA, LOOKS_S
+from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
+from recoup.policies.value import WAITS_S
+from recoup.policies.version import HESITATION_LOSS, REASONS, Beliefs
+from recoup.runners.local import LocalRunner
+from recoup.runners.replay import ReplayHost
+from recoup.simulator import load_scenario, simulate
+from recoup.sources.base import SourceBatch, no_dead_letters
+from recoup.stores import MemoryJournal, SqliteJournal
+
+TICK_S = 10.0
+UNREVIEWED = Settings(review_s=1e9, horizon_s=3_600.0)
+"""Nothing is reviewed between batches, so that their size cannot matter."""
+
+
+@functools.cache
+def model() -> HesitationModel:
+    """Fit waits of a median of 20 s, of which a fifth never end, to one standard feature."""
+    rng = np.random.default_rng(1)
+    size = 2_000
+    gone_on = rng.random(size) < 0.8
+    wait = np.minimum(rng.lognormal(3.0, 0.6, size), LIMIT_S - 1)
+    zeros = np.zeros(size, np.int64)
+    rows = WaitRows(
+        names=("visitor_sessions",),
+        values=rng.integers(1, 4, (size, 1)).astype(np.float64),
+        context=np.zeros((size, len(CONTEXT)), np.int64),
+        wait_s=np.where(gone_on, wait, LIMIT_S),
+        gone_on=gone_on,
+        state=zeros,
+        page=np.ones(size, bool),
+        session=zeros,
+        visitor=np.arange(size),
+        ts=zeros,
+        key=zeros,
+    )
+    fitted = fit_hesitation(rows, "x", HesitationSettings(rounds=5, spread_rounds=3, leaves=4))
+    fitted.bind(standard_features().names)
+    return fitted
+
+
+@pytest.fixture(scope="module")
+def events() -> EventBatch:
+    shop = simulate(visitors=800, days=0.5, seed=3, scenario=load_scenario("default"))
+    return concat_batches(shop.batches)
+
+
+class Log:
+    """A source that gives its events so many at a time, and may end early."""
+
+    name = "log"
+
+    def __init__(self, events: EventBatch, rows: int, until: int | None = None) -> None:
+        self.events, self.rows, self.until = events, rows, until
+
+    def batches(self, position: str | None, /) -> Iterator[SourceBatch]:
+        start = int(position or 0)
+        while start < min(len(self.events), self.until or len(self.events)):
+            at = np.arange(start, min(start + self.rows, len(self.events)))
+            start = int(at[-1]) + 1
+            yield SourceBatch(take(self.events, at), no_dead_letters(), (), str(start))
+
+
+class ByStage:
+    """Intent that grows with the funnel stage, and learns nothing."""
+
+    hash = "by stage"
+
+    def score(
+        self, batch: EventBatch, rows: FeatureRows, stage: NDArray[np.int8]
+    ) -> NDArray[np.float64]:
+        del batch, rows
+        return np.asarray(0.02 + 0.1 * stage, np.float64)
+
+
+def host(*, ticking: bool = True) -> ReplayHost:
+    hesitation = model() if ticking else None
+    return ReplayHost(Engine(UNREVIEWED, intent=ByStage(), hesitation=hesitation), None)
+
+
+def run(
+    events: EventBatch, rows: int, *, ticking: bool = True, tick_s: float | None = TICK_S
+) -> MemoryJournal:
+    journal = MemoryJournal()
+    LocalRunner(host(ticking=ticking), journal, Log(events, rows), tick_s=tick_s).run()
+    return journal
+
+
+def told(journal: MemoryJournal | SqliteJournal, kind: str) -> pl.DataFrame:
+    frames = [record.frame for record in journal.read(kind=kind)]
+    return pl.concat(frames) if frames else pl.DataFrame()
+
+
+@pytest.fixture(scope="module")
+def whole(events: EventBatch) -> MemoryJournal:
+    return run(events, 1_000)
+
+
+def test_who_waits_too_long_at_a_tick_is_decided_on(whole: MemoryJournal) -> None:
+    made = told(whole, "decisions")
+    assert made.schema == DECISION_SCHEMA
+    ours = made.filter(pl.col("reason") == "D9")
+    assert ours.height > 50
+    assert {"never", "wait:30", "act:coupon"} <= set(ours["action"])
+    assert made["id"].is_unique().all()
+    np.testing.assert_allclose(made["propensities"].list.sum().to_numpy(), 1.0, atol=1e-12)
+    for action, chosen, options, odds in ours.select(
+        "action", "propensity", "options", "propensities"
+    ).iter_rows():
+        assert odds[options.index(action)] == chosen
+    assert set(ours.filter(pl.col("slice") == "holdout")["action"]) == {"never"}
+    coupons = made.filter(pl.col("action") == "act:coupon")
+    assert coupons.select("visitor", pl.col("ts").dt.date()).is_unique().all()
+
+
+def test_every_long_wait_is_journalled_once_with_what_was_known(whole: MemoryJournal) -> None:
+    waits = told(whole, "hesitations")
+    assert waits.schema == HESITATION_SCHEMA
+    assert waits.select("session", "event").is_unique().all()
+    assert (waits["hesitation"] >= 0.9 - 1e-9).all()
+    assert (waits["p_returns"].is_between(0.0, 0.5)).all()
+    assert (waits["waited_s"] < LIMIT_S).all()
+    first = told(whole, "decisions").filter(pl.col("reason") == "D9")
+    known = first.join(waits, on=["session", "ts", "event"])
+    assert known.height > 0.5 * first.height
+    assert (known["ts"].dt.second() % TICK_S == 0).all()
+    assert (known["visitor"] == known["visitor_right"]).all()
+    assert (known["intent"] == known["intent_right"]).all()
+
+
+def test_a_wait_that_was_drawn_ends_at_a_tick(whole: MemoryJournal) -> None:
+    """A second decision on the same silence comes once the wait that was chosen has passed."""
+    made = told(whole, "decisions").filter(pl.col("reason") == "D9").sort("session", "ts")
+    again = made.with_columns(
+        before=pl.col("action").shift(1).over("session", "event"),
+        gap_s=pl.col("ts").diff().over("session", "event").dt.total_seconds(),
+    ).filter(pl.col("before").is_not_null())
+    assert again.height > 10
+    assert again["before"].str.starts_with("wait:").all()
+    waited = again.with_columns(wait_s=pl.col("before").str.slice(5).cast(pl.Int64))
+    assert (waited["gap_s"] >= waited["wait_s"]).all()
+    assert LOOKS_S == WAITS_S
+
+
+@pytest.mark.parametrize("rows", [137, 5_000])
+def test_batches_of_any_size_give_the_same(
+    events: EventBatch, whole: MemoryJournal, rows: int
+) -> None:
+    other = run(events, rows)
+    for kind in ("ticks", "hesitations", "decisions", "outcomes"):
+        assert told(other, kind).equals(told(whole, kind)), kind
+
+
+def test_without_a_model_ticks_change_nothing(events: EventBatch) -> None:
+    ticked = run(events, 1_000, ticking=False)
+    plain = run(events, 1_000, ticking=False, tick_s=None)
+    assert [r.kind for r in ticked.read()] == [r.kind for r in plain.read()]
+    for one, other in zip(ticked.read(), plain.read(), strict=True):
+        assert one.frame.equals(other.frame)
+    assert {record.kind for record in ticked.read()}.isdisjoint({"ticks", "hesitations"})
+    assert LocalRunner(host(ticking=False), plain, Log(events, 9)).tick(10**15) == {}
+
+
+@pytest.mark.parametrize("cut", [1_500, 4_000])
+def test_a_cut_run_goes_on_to_the_same_journal(
+    events: EventBatch, tmp_path: Path, cut: int
+) -> None:
+    parts = []
+    for name, ends in (("whole", [None]), ("cut", [cut, None])):
+        for until in ends:
+            with SqliteJournal(tmp_path / f"{name}.db") as journal:
+                log = Log(events, 500, until)
+                runner = LocalRunner(host(), journal, log, snapshot_batches=4, tick_s=TICK_S)
+                if until is None:
+                    runner.run()
+                else:
+                    for arrival in log.batches(None):
+                        runner.process(arrival)
+                parts.append({**dict(enumerate(record.frame for record in journal.read()))})
+    one, _, other = parts
+    assert len(one) == len(other)
+    assert all(one[k].equals(other[k]) for k in one)
+
+
+def test_a_live_tick_is_journalled_and_folded_again(events: EventBatch, tmp_path: Path) -> None:
+    log, half = Log(events, 500), len(events) // 2
+    now = int(events.events["ts"].to_physical()[half]) + 60 * MICROS
+    path = tmp_path / "live.db"
+    with SqliteJournal(path) as journal:
+        runner = LocalRunner(host(), journal, Log(events, half, half), snapshot_batches=99)
+        runner.process(next(Log(events, half).batches(None)))
+        frames = runner.tick(now)
+        assert frames["hesitations"].height > 0
+        assert frames["decisions"].height > 0
+        totals, last = runner.totals, journal.last_offset
+    with SqliteJournal(path) as journal:
+        again = LocalRunner(host(), journal, log, snapshot_batches=99)
+        assert again.totals == totals
+        assert journal.last_offset == last
+        assert again.tick(now).keys() <= {"told"}
+        waiting = snapshot_of(again)
+    with SqliteJournal(path) as journal:
+        assert snapshot_of(LocalRunner(host(), journal, log, snapshot_batches=99)) == waiting
+
+
+def snapshot_of(runner: LocalRunner) -> Mapping[str, bytes]:
+    parts: Mapping[str, bytes] = runner._host.snapshot()  # noqa: SLF001
+    return parts
+
+
+def test_decisions_at_ticks_have_outcomes_where_they_are_executed(whole: MemoryJournal) -> None:
+    made = told(whole, "decisions").filter(pl.col("reason") == "D9")
+    outcomes = told(whole, "outcomes")
+    assert made["executed"].all()
+    assert made["id"].is_in(outcomes["decision"].implode()).any()
+
+
+def test_the_engine_keeps_who_waits_in_its_snapshot(events: EventBatch) -> None:
+    one, other = (Engine(UNREVIEWED, hesitation=model()) for _ in range(2))
+    first, rest = take(events, np.arange(3_000)), take(events, np.arange(3_000, 3_500))
+    one.step(first)
+    other.restore(one.snapshot())
+    begin, end = (int(part.column("ts")[-1]) for part in (first, rest))
+    ticks = np.arange(begin, end, 10 * MICROS)
+    left, right = one.step(rest, ticks), other.step(rest, ticks)
+    assert left.hesitations.height > 0
+    assert left.hesitations.equals(right.hesitations)
+    assert left.decisions.equals(right.decisions)
+    with pytest.raises(SnapshotError):
+        Engine(UNREVIEWED, hesitation=model()).restore(Engine(UNREVIEWED).snapshot())
+    assert Engine(UNREVIEWED).step(first, NO_TICKS).hesitations.is_empty()
+
+
+def test_what_is_believed_of_hesitation_names_a_version_once_it_was_learned() -> None:
+    prior = Beliefs.prior()
+    assert prior.loss[REASONS.index("D9")] == HESITATION_LOSS
+    moved = prior.recovered.copy()
+    moved[-1, REASONS.index("D9")] += 0.1
+    assert Beliefs(moved, prior.loss, prior.order_value).version != prior.version
