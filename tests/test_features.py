@@ -36,7 +36,7 @@ VIEW, ADD = ("view_item",), ("add_to_cart",)
 LATENESS_S, GAP_S, FORGET_S, BOUND = 1200, 300, 20_000, 6
 PAIR = ("visitor", "item")
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "lateness_s": LATENESS_S,
     "session_gap_s": GAP_S,
     "forget_after_s": FORGET_S,
@@ -345,6 +345,26 @@ def test_batches_of_any_size_and_single_events_give_the_same_bits(
     log = single.rows_of_log(columns)
     np.testing.assert_array_equal(log.values, expected.values)
     np.testing.assert_array_equal(log.status, expected.status)
+
+
+@pytest.mark.slow
+@given(EVENTS, st.integers(1, 7), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_kernels_specialised_to_the_set_give_the_same_bits(
+    events: list[Event], size: int, seed: int
+) -> None:
+    arrived = _arrival(_numbered(events), 1500, seed)
+    plain = FeatureStore(FEATURES, **SETTINGS)
+    special = FeatureStore(FEATURES, **SETTINGS, specialised=True)
+    columns = columns_of(arrived, plain)
+    for start in range(0, len(arrived), size):
+        part = {name: c[start : start + size] for name, c in columns.items()}
+        expected, got = plain.step(part), special.step(part)
+        for name in ("values", "session", "session_start", "status"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+    assert special.snapshot() == plain.snapshot()
+    whole = special.rows_of_log(columns)
+    np.testing.assert_array_equal(whole.values, plain.rows_of_log(columns).values)
 
 
 @given(EVENTS, st.integers(0, 99), st.integers(0, 99))

@@ -47,7 +47,7 @@ from recoup.features.plan import (
     VALUES,
     WINDOWS,
 )
-from recoup.features.pointers import Reals, Words, compiled, compiled_apart
+from recoup.features.pointers import Reals, Words, compiled, compiled_apart, compiled_seldom
 
 Memory = tuple[Words, Reals]
 """The memory, as words and as reals."""
@@ -306,7 +306,7 @@ def _chain(memory: Words, spec: Spec, base: int, first: int, index: int) -> None
         at += 6
 
 
-@compiled_apart
+@compiled_seldom
 def _find_before(memory: Words, spec: Spec, base: int, first: int, index: int, at: int) -> int:
     """Give the number of the event before with the same value within a chain's horizon, or -1."""
     plan, _, g, _ = spec
@@ -354,7 +354,7 @@ def _seen_again(memory: Words, spec: Spec, base: int, index: int, gone: int, at:
     return False
 
 
-@compiled
+@compiled_seldom
 def _recount(memory: Words, spec: Spec, base: int, start: int, low: int, high: int, at: int) -> int:
     """Count the different values among records ``low`` to ``high - 1``, the first numbered start.
 

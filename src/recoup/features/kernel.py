@@ -43,6 +43,7 @@ from recoup.features.memory import (
     precedes,
     records,
     reserve,
+    slot,
     trim,
 )
 from recoup.features.plan import (
@@ -83,6 +84,7 @@ from recoup.features.pointers import (
     as_words,
     compiled,
     compiled_apart,
+    compiled_seldom,
     prefetch,
 )
 
@@ -166,16 +168,13 @@ def arrange(
     memory, plan, inputs = as_words(state), as_words(table), as_words(events)
     notes, rows = as_words(noted), as_reals(values)
     g, group = plan[PLAN_OFFSETS + number], GROUPS_AT + GROUP_WORDS * number
-    order, entries, links, firsts, heads = (
-        scratch[0],
-        scratch[1],
-        scratch[2],
-        scratch[3],
-        scratch[4],
-    )
+    numbers, places, heads = scratch[2], scratch[3], scratch[4]
     keys = 0
     for row in range(len(events)):
-        links[row] = 0
+        if row + AHEAD < len(events):
+            later = key_of(plan, g, inputs, (row + AHEAD) * plan[PLAN_INPUTS])
+            prefetch(memory, slot(memory, group, later))
+        numbers[row] = -1
         key = 0
         if notes[row * NOTES + NOTE_STATUS] != TOO_LATE:
             key = key_of(plan, g, inputs, row * plan[PLAN_INPUTS])
@@ -183,27 +182,56 @@ def arrange(
             leave_out(plan, g, rows, row * plan[PLAN_WIDTH])
             continue
         if 2 * memory[group + USED] > memory[group + MASK]:
-            for other in range(keys):
-                memory[heads[other] + CHAIN] = 0
+            leave_keys(memory, heads, keys)
             return -1
         entry = enter(memory, group, key)
-        last = memory[entry + CHAIN]
-        if last == 0:
-            heads[keys], firsts[keys] = entry, row
+        number = memory[entry + CHAIN] - 1
+        if number < 0:
+            number = keys
+            heads[number], places[number] = entry, 0
             keys += 1
-        else:
-            links[last - 1] = row
-        memory[entry + CHAIN] = row + 1
+            memory[entry + CHAIN] = keys
+        numbers[row] = number
+        places[number] += 1
+    leave_keys(memory, heads, keys)
+    return order_by_key(scratch, len(events), keys)
+
+
+@compiled
+def leave_keys(memory: Words, heads: Array, keys: int) -> None:
+    """Take the numbers of a batch off its keys' entries."""
+    for number in range(keys):
+        memory[heads[number] + CHAIN] = 0
+
+
+@compiled
+def order_by_key(scratch: Array, events: int, keys: int) -> int:
+    """Sort by counting: the keys in order of their numbers, each one's events as they came.
+
+    Parameters
+    ----------
+    scratch
+        As for :func:`arrange`; rows 2 to 4 hold each event's number of key, or -1, how many events
+        each key has, and its entry.
+    """
+    order, entries, numbers, places, heads = (
+        scratch[0],
+        scratch[1],
+        scratch[2],
+        scratch[3],
+        scratch[4],
+    )
     total = 0
-    for place_of_key in range(keys):
-        entry, place = heads[place_of_key], firsts[place_of_key]
-        memory[entry + CHAIN] = 0
-        while True:
-            order[total], entries[total] = place, entry
-            total += 1
-            place = links[place]
-            if place == 0:
-                break
+    for number in range(keys):
+        count, places[number] = places[number], total
+        for place in range(total, total + count):
+            entries[place] = heads[number]
+        total += count
+    for row in range(events):
+        number = numbers[row]
+        if number >= 0:
+            order[places[number]] = row
+            places[number] += 1
     return total
 
 
@@ -351,7 +379,7 @@ def insert(both: Memory, spec: Spec, entry: int, event: Event) -> int:
     return index
 
 
-@compiled_apart
+@compiled_seldom
 def remove(memory: Words, spec: Spec, entry: int, index: int) -> None:
     """Take a record out; what stands behind it must be stepped again."""
     plan, _, g, group = spec
@@ -368,7 +396,7 @@ def remove(memory: Words, spec: Spec, entry: int, index: int) -> None:
     memory[entry + COUNT] -= 1
 
 
-@compiled_apart
+@compiled_seldom
 def restep(both: Memory, spec: Spec, entry: int, index: int) -> None:
     """Step again every record from ``index`` on."""
     memory, _ = both

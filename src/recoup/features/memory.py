@@ -88,6 +88,12 @@ def copy_up(memory: Words, source: int, target: int, size: int) -> None:
 
 
 @compiled
+def slot(memory: Words, group: int, key: int) -> int:
+    """Give the entry where the search for a key begins."""
+    return memory[group + TABLE] + ((key ^ (key >> 32)) & memory[group + MASK]) * ENTRY_WORDS
+
+
+@compiled
 def find(memory: Words, group: int, key: int) -> int:
     """Give a key's entry, or the empty one where it would stand."""
     table, mask = memory[group + TABLE], memory[group + MASK]

@@ -8,7 +8,7 @@ counts nothing. Without the compiler it IS the flat array.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numba import njit, types
@@ -43,10 +43,11 @@ class Reals(Protocol):
         ...
 
 
-_SOURCES = tuple(
+SOURCES: Final = tuple(
     (path.name, path.stat().st_mtime_ns, path.stat().st_size)
     for path in sorted(Path(__file__).parent.glob("*.py"))
 )
+"""What kernels are compiled from."""
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -66,11 +67,23 @@ def compiled_apart(function: Kernel) -> Kernel:
     return _compile(function, inline=False)
 
 
+def compiled_seldom(function: Kernel) -> Kernel:
+    """Compile apart a kernel that few events need: it is not specialised to a plan."""
+    kernel = compiled_apart(function)
+    kernel.seldom = True  # type: ignore[attr-defined]
+    return kernel
+
+
+def is_seldom(kernel: object) -> bool:
+    """Say whether few events need a kernel."""
+    return getattr(kernel, "seldom", False)
+
+
 def _compile(function: Kernel, *, inline: bool) -> Kernel:
     kernel = njit(cache=True, nogil=True, error_model="numpy", forceinline=inline)(function)
     kept = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
     if kept is not None:
-        kept._source_stamp = kept._source_stamp, _SOURCES  # noqa: SLF001
+        kept._source_stamp = kept._source_stamp, SOURCES  # noqa: SLF001
     return kernel
 
 
