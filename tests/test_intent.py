@@ -325,7 +325,7 @@ def test_stage_rates_count_closed_sessions_once() -> None:
     ]
     np.testing.assert_allclose(rates.rates, expected, rtol=1e-12)
     batch, rows, stage = visits([(201, 91, 3, "view_cart")])
-    assert rates.score(batch, rows, stage).tolist() == [rates.rates[3]]  # type: ignore[arg-type]
+    assert rates.score(batch, rows, SimpleNamespace(stage=stage)).tolist() == [rates.rates[3]]  # type: ignore[arg-type]
 
 
 def test_stage_rates_resume_from_their_snapshot() -> None:

@@ -77,9 +77,7 @@ class Intent(Protocol):
         """Name of its artefact."""
         ...
 
-    def score(
-        self, batch: EventBatch, rows: FeatureRows, stage: NDArray[np.int8]
-    ) -> NDArray[np.float64]:
+    def score(self, batch: EventBatch, rows: FeatureRows, seen: Detected) -> NDArray[np.float64]:
         """Give P(purchase later in this session) as of each event, shape (n,)."""
         ...
 
@@ -97,6 +95,8 @@ class Step(msgspec.Struct, frozen=True):
         Frames of ``DECISION_SCHEMA`` and ``OUTCOME_SCHEMA``.
     recognised
         Which events are no shopper's, and who has just been found out.
+    seen
+        Signals and steps of each event, with the signals of its session before it.
     waited
         What is expected of shoppers' waits, and those too long; None without a model of hesitation.
     """
@@ -106,6 +106,7 @@ class Step(msgspec.Struct, frozen=True):
     decisions: pl.DataFrame
     outcomes: pl.DataFrame
     recognised: Recognised
+    seen: Detected
     waited: Waited | None = None
 
     @property
@@ -187,7 +188,7 @@ class Engine:
         ticks
             Int64 microseconds UTC, ascending; each comes before the first event later than it.
         """
-        moment = self._know(batch)
+        moment, seen = self._know(batch)
         recognised = self.non_shoppers.step(batch, moment.rows.session)
         shoppers = self._shoppers(moment, recognised)
         self.evidence.step(shoppers)
@@ -198,13 +199,14 @@ class Engine:
         self.learner.step(decisions, outcomes)
         self.abandonment.step(encode(shoppers.batch, self.abandonment.columns))
         self._review(batch)
-        return Step(moment, shoppers, decisions, outcomes, recognised, waited)
+        return Step(moment, shoppers, decisions, outcomes, recognised, seen, waited)
 
-    def _know(self, batch: EventBatch) -> Moment:
+    def _know(self, batch: EventBatch) -> tuple[Moment, Detected]:
         rows = self.features.step(encode(batch, self.features.columns))
         seen: Detected = self.signals.step(batch, rows.session)
-        intent = self.intent.score(batch, rows, seen.stage)
-        return Moment(batch, rows, self.features.names, intent, seen.signals, seen.stage)
+        intent = self.intent.score(batch, rows, seen)
+        names = self.features.names
+        return Moment(batch, rows, names, intent, seen.signals, seen.stage), seen
 
     def _shoppers(self, moment: Moment, recognised: Recognised) -> Moment:
         """Keep non-shoppers out of all that is learned, with their session's earlier events."""

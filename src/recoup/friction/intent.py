@@ -10,8 +10,18 @@ from numpy.typing import NDArray
 
 from recoup.errors import ModelError
 from recoup.events import EventBatch, encode
+from recoup.friction.effects import (
+    BESIDE,
+    EffectTables,
+    Shown,
+    begin_effects,
+    effect_of,
+    effect_rows,
+    tables_of,
+)
 from recoup.friction.intent_context import Vocabulary, encode_context, encode_one
 from recoup.friction.moment import Rows
+from recoup.friction.signals import Detected
 from recoup.models.calibration import Calibration, calibrate_one
 from recoup.models.linear import LinearModel, linear_one, linear_rows
 from recoup.models.nodes import LOGISTIC
@@ -19,7 +29,7 @@ from recoup.models.packing import digest, pack, unpack
 from recoup.models.scoring import Tables, link_raw, scan_raw
 from recoup.models.trees import TreeEnsemble
 
-KIND: Final = "intent/1"
+KIND: Final = "intent/2"
 
 Inputs = tuple[tuple[str, str], ...]
 
@@ -29,7 +39,8 @@ class IntentTables(NamedTuple):
 
     Input j is column ``picked[j]`` of the feature row, less column ``less[j]`` where that is not
     negative; ``share`` is the weight of the linear part; ``calibration`` holds a, b, c; ``row``
-    and ``reach`` are scratch, of shapes (inputs + context,) and (trees,).
+    and ``reach`` are scratch, of shapes (inputs + context,) and (trees,). ``effects`` are those of
+    signals.
     """
 
     picked: NDArray[np.int64]
@@ -41,20 +52,25 @@ class IntentTables(NamedTuple):
     calibration: NDArray[np.float64]
     row: NDArray[np.float64]
     reach: NDArray[np.int64]
+    effects: EffectTables
 
 
 class Learned(NamedTuple):
-    """What training learned: ``share`` is the weight, in [0, 1], of the linear part's log-odds."""
+    """What training learned: ``share`` is the weight, in [0, 1], of the linear part's log-odds.
+
+    ``effects`` are those of signals, see :mod:`recoup.friction.effects`; None where too few showed.
+    """
 
     vocabulary: Vocabulary
     trees: TreeEnsemble
     linear: LinearModel
     share: float
     calibration: Calibration
+    effects: TreeEnsemble | None = None
 
 
 class IntentModel:
-    """Trees and a logistic regression over features and learned context, calibrated.
+    """Trees and a logistic regression over features and learned context; signals; calibrated.
 
     Parameters
     ----------
@@ -142,28 +158,55 @@ class IntentModel:
             calibration=np.array([c.a, c.b, c.c]),
             row=np.empty(self.learned.trees.n_features),
             reach=np.empty(self.learned.trees.n_trees, np.int64),
+            effects=tables_of(self.learned.effects, self._beside() + len(self.inputs)),
         )
 
+    def _beside(self) -> NDArray[np.int64]:
+        """Give where in the context the columns stand that effects read."""
+        known = [name for name in BESIDE if name in self.context]
+        return np.array([self.context.index(name) for name in known], np.int64)
+
     def score(
-        self,
-        batch: EventBatch,
-        rows: Rows,
-        stage: NDArray[np.int8] | None = None,  # noqa: ARG002
+        self, batch: EventBatch, rows: Rows, seen: Detected | None = None
     ) -> NDArray[np.float64]:
         """Score a batch of events, n of them, with their feature rows.
+
+        Parameters
+        ----------
+        seen
+            The signals of the journeys; None: none was shown.
 
         Returns
         -------
         P(purchase later in this session), shape (n,).
         """
-        told = encode(batch, self.context)
-        columns = [told[name] for name in self.context]
-        return self.score_rows(rows.values, np.column_stack(columns).astype(np.int64))
+        if seen is None:
+            return self.score_rows(rows.values, self.context_of(batch))
+        context = self.context_of(batch, seen)
+        return self.score_rows(rows.values, context, seen.now, seen.before)
+
+    def context_of(self, batch: EventBatch, seen: Detected | None = None) -> NDArray[np.int64]:
+        """Give the context of events, shape (n, k); for a symptom, the step it struck at."""
+        told = dict(encode(batch, self.context))
+        if seen is not None and "event" in told:
+            told["event"] = seen.step
+        return np.column_stack([told[name] for name in self.context]).astype(np.int64)
 
     def score_rows(
-        self, values: NDArray[np.float64], context: NDArray[np.int64]
+        self,
+        values: NDArray[np.float64],
+        context: NDArray[np.int64],
+        now: NDArray[np.int64] | None = None,
+        before: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float64]:
-        """Score rows of shape (n, d) whose context is one array of shape (n, k)."""
+        """Score rows of shape (n, d) whose context is one array of shape (n, k).
+
+        Parameters
+        ----------
+        now, before
+            Signals that each event shows, and that its session showed before it, a bit each; None:
+            none of them. Shape (n,).
+        """
         read = read_inputs(values, self.tables.picked, self.tables.less)
         told = encode_context(context, self.learned.vocabulary)
         table = np.column_stack([read, told])
@@ -172,14 +215,21 @@ class IntentModel:
             linear_rows(table, self.learned.linear),
             self.learned.share,
         )
+        if self.learned.effects is not None:
+            none = np.zeros(len(raw), np.int64)
+            bits = (none if each is None else each for each in (now, before))
+            shown = Shown(raw, told[:, self._beside()], *bits)
+            raw = raw + effect_rows(self.learned.effects, shown)
         return self.learned.calibration.apply(link_raw(raw, LOGISTIC, 1.0))
 
-    def score_one(self, values: NDArray[np.float64], context: NDArray[np.int64]) -> float:
+    def score_one(
+        self, values: NDArray[np.float64], context: NDArray[np.int64], now: int = 0, before: int = 0
+    ) -> float:
         """Score one event: its feature row, shape (d,), and its context, shape (k,) int64.
 
         Not to be called from several threads at once: the model holds its scratch space.
         """
-        return score_intent(values, context, self.tables)
+        return score_intent(values, context, now, before, self.tables)
 
     def to_bytes(self) -> bytes:
         """Serialise; equal models give equal bytes."""
@@ -192,6 +242,7 @@ class IntentModel:
             "calibration": [c.a, c.b, c.c],
             "share": self.learned.share,
             "trees": self.learned.trees.to_bytes(),
+            "effects": None if self.learned.effects is None else self.learned.effects.to_bytes(),
         }
         linear = {f"linear_{name}": part for name, part in self.learned.linear._asdict().items()}
         return pack(KIND, meta, {**self.learned.vocabulary._asdict(), **linear})
@@ -213,7 +264,8 @@ class IntentModel:
         except (msgspec.ValidationError, KeyError) as error:
             raise ModelError(f"Expected an intent model, got other content: {error}") from error
         trees, calibration = TreeEnsemble.from_bytes(told.trees), Calibration(*told.calibration)
-        learned = Learned(vocabulary, trees, linear, told.share, calibration)
+        effects = None if told.effects is None else TreeEnsemble.from_bytes(told.effects)
+        learned = Learned(vocabulary, trees, linear, told.share, calibration, effects)
         return cls(told.feature_hash, told.names, told.inputs, told.context, learned)
 
     @property
@@ -224,9 +276,22 @@ class IntentModel:
 
 @njit(cache=True, nogil=True)
 def score_intent(
-    values: NDArray[np.float64], context: NDArray[np.int64], tables: IntentTables
+    values: NDArray[np.float64],
+    context: NDArray[np.int64],
+    now: int,
+    before: int,
+    tables: IntentTables,
 ) -> float:
     """Score one event in compiled code; see :meth:`IntentModel.score_one`."""
+    unspoilt = unspoilt_log_odds(values, context, tables)
+    return intent_of(unspoilt + effect_of(now, before, tables.effects), tables)
+
+
+@njit(cache=True, nogil=True)
+def unspoilt_log_odds(
+    values: NDArray[np.float64], context: NDArray[np.int64], tables: IntentTables
+) -> float:
+    """Give the log-odds that effects are to be added to, and let them take up the event."""
     row = tables.row
     width = tables.picked.shape[0]
     for j in range(width):
@@ -234,10 +299,17 @@ def score_intent(
         if tables.less[j] >= 0:
             row[j] -= values[tables.less[j]]
     encode_one(context, tables.vocabulary, row, width)
-    c = tables.calibration
     trees = scan_raw(row, tables.trees, tables.reach) / tables.trees.settings[0]
     raw = (1.0 - tables.share) * trees + tables.share * linear_one(row, tables.linear)
-    return float(calibrate_one(1.0 / (1.0 + math.exp(-raw)), c[0], c[1], c[2]))
+    begin_effects(raw, row, tables.effects)
+    return float(raw)
+
+
+@njit(cache=True, nogil=True)
+def intent_of(log_odds: float, tables: IntentTables) -> float:
+    """Turn log-odds into a calibrated probability."""
+    c = tables.calibration
+    return float(calibrate_one(1.0 / (1.0 + math.exp(-log_odds)), c[0], c[1], c[2]))
 
 
 def columns_of(
@@ -273,3 +345,4 @@ class _Meta(msgspec.Struct):
     calibration: tuple[float, float, float]
     share: float
     trees: bytes
+    effects: bytes | None

@@ -11,6 +11,7 @@ from recoup.errors import ModelError
 from recoup.events import CODE, EventBatch, encode
 from recoup.friction.intent_context import CONTEXT_COLUMNS, Labelled
 from recoup.friction.moment import Rows
+from recoup.friction.signals import Detected, SignalDetector
 from recoup.non_shoppers import NonShoppers, Rules
 
 _NO_ROWS: Final = (2, 3)
@@ -73,6 +74,9 @@ class IntentRows(msgspec.Struct, frozen=True):
         Position of the event in its session, from 1.
     first_cart
         Whether the event is its session's first add-to-cart.
+    now, before
+        Signals that the event shows, and that its session showed before it: a bit each, as
+        :class:`recoup.friction.signals.Detected` has them.
     """
 
     names: tuple[str, ...]
@@ -84,6 +88,8 @@ class IntentRows(msgspec.Struct, frozen=True):
     ts: NDArray[np.int64]
     event_number: NDArray[np.int64]
     first_cart: NDArray[np.bool_]
+    now: NDArray[np.int64]
+    before: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -130,16 +136,17 @@ def collect_rows(
     ModelError
         If the period holds no row.
     """
-    sample = Sample(most_rows)
+    sample, signals = Sample(most_rows), SignalDetector()
     non_shoppers, strangers = NonShoppers(rules), [np.zeros(0, np.int64)]
     wanted = tuple(dict.fromkeys((*store.columns, *_META, *CONTEXT_COLUMNS)))
     for past, batch in chain(history, batches):
         arrays: dict[str, NDArray[Any]] = dict(encode(batch, wanted))
         rows = store.step(arrays)
+        shown = signals.step(batch, rows.session)
         seen = non_shoppers.step(batch, rows.session)
         strangers.append(np.unique(rows.session[seen.mask]))
         kept = period.contains(arrays["ts"]) & ~np.isin(rows.status, _NO_ROWS) & (not past)
-        sample.add(_describe(arrays, rows, kept), rows.values)
+        sample.add(_describe(arrays, rows, shown, kept), rows.values)
         if progress is not None:
             progress(len(batch))
     told, values = sample.joined()
@@ -207,10 +214,11 @@ def chain(
 
 
 def _describe(
-    arrays: dict[str, NDArray[Any]], rows: Rows, kept: NDArray[np.bool_]
+    arrays: dict[str, NDArray[Any]], rows: Rows, shown: Detected, kept: NDArray[np.bool_]
 ) -> dict[str, NDArray[Any]]:
-    context = np.column_stack([arrays[name] for name in CONTEXT_COLUMNS]).astype(np.int64)
-    told = {name: arrays[name] for name in _META}
+    steps = {**arrays, "event": shown.step}
+    context = np.column_stack([steps[name] for name in CONTEXT_COLUMNS]).astype(np.int64)
+    told = {name: arrays[name] for name in _META} | {"now": shown.now, "before": shown.before}
     return {**told, "session": rows.session, "status": rows.status, "kept": kept, "at": context}
 
 
@@ -245,6 +253,8 @@ def _label(
         ts=told["ts"][picked].astype(np.int64),
         event_number=number[keep],
         first_cart=first_cart[keep],
+        now=told["now"][picked].astype(np.int64),
+        before=told["before"][picked].astype(np.int64),
     )
 
 

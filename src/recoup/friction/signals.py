@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
-from recoup.events import CODE, EventBatch, encode, hash64
+from recoup.events import CODE, EVENT_NAMES, EventBatch, encode, hash64
 from recoup.friction.moment import CARTED, CHECKOUT, STAGE_OF_CODE, Rows
 from recoup.parts import SavedTable
 from recoup.state import Changes
@@ -107,7 +107,7 @@ COLUMNS: Final = (
 """Event columns that the detector reads."""
 
 _TS, _STAGE, _AUTH, _ELEMENT, _ITEM, _PRICE, _FEES, _QUERY, _SEARCH1, _SEARCH2 = range(10)
-_PROMISE, _WIDTH = 10, 11
+_PROMISE, _SHOWN, _CALM, _WIDTH = 10, 11, 12, 13
 _EVENT, _RESULTS, _LATENCY, _ERROR, _STOCK, _DAYS, _OPTION, _ITEM_IN, _PRICE_IN, _VALUE = range(
     1, 11
 )
@@ -115,7 +115,7 @@ _SHIPPING, _TAX, _ATTEMPT, _ELEMENT_IN, _QUERY_IN = range(11, 16)
 _DEAD: Final = np.array([hash64(word) for word in ("dead", "dead_rage", "rage_dead", "error")])
 _ADD_OPTION: Final = hash64("add_to_cart")
 _IMAGE_OPTION: Final = hash64("image")
-_FORMAT: Final = b"recoup.signals/1"
+_FORMAT: Final = b"recoup.signals/2"
 
 
 def detect_signals(batch: EventBatch, names: tuple[str, ...], rows: Rows) -> NDArray[np.bool_]:
@@ -137,16 +137,39 @@ class Detected(msgspec.Struct, frozen=True):
         Which signals each event shows, bool, shape (n, len(SIGNALS)).
     stage
         Furthest funnel stage of the session, the event included, shape (n,).
+    before
+        Signals that the session showed before the event, a bit each, shape (n,).
+    step
+        Code of the event; of one that is nothing but a symptom, that of the event before it: where
+        the journey would stand without it. Shape (n,).
     """
 
     signals: NDArray[np.bool_]
     stage: NDArray[np.int8]
+    before: NDArray[np.int64]
+    step: NDArray[np.int64]
+
+    @property
+    def now(self) -> NDArray[np.int64]:
+        """Signals that each event shows, a bit each, shape (n,)."""
+        return bits_of(self.signals)
+
+
+def bits_of(signals: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give signals, shape (n, len(SIGNALS)), as a bit each: shape (n,).
+
+    Examples
+    --------
+    >>> bits_of(np.array([[True, False, True]])).tolist()
+    [5]
+    """
+    return np.asarray(signals @ (1 << np.arange(signals.shape[1], dtype=np.int64)))
 
 
 class SignalDetector:
     """A fold over sessions that finds signals and the furthest funnel stage.
 
-    Memory is about 100 bytes a session seen within the last day, at most ``max_sessions``; beyond
+    Memory is about 120 bytes a session seen within the last day, at most ``max_sessions``; beyond
     it the longest silent are forgotten. The same for batches of any size.
 
     Examples
@@ -181,8 +204,11 @@ class SignalDetector:
         self._reserve(count)
         signals = np.zeros((count, len(SIGNALS)), np.bool_)
         stage = np.zeros(count, np.int8)
-        self._used += _detect(inputs, session, self._keys, self._memory, signals, stage)
-        return Detected(signals, stage)
+        before, step = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self._used += _detect(
+            inputs, session, self._keys, self._memory, signals, stage, before, step
+        )
+        return Detected(signals, stage, before, step)
 
     def _reserve(self, count: int) -> None:
         if (self._used + count) * 2 <= len(self._keys):
@@ -257,6 +283,18 @@ def signal_inputs(batch: EventBatch) -> NDArray[np.float64]:
     return inputs
 
 
+def _symptoms() -> NDArray[np.bool_]:
+    told = np.zeros(len(EVENT_NAMES), np.bool_)
+    told[[CODE[name] for name in SYMPTOMS]] = True
+    return told
+
+
+SYMPTOMS: Final = (
+    "ui_error", "click_frustration", "price_change", "stock_status", "coupon_attempt",
+    "auth_error", "form_error", "shipping_quote", "payment_error", "promise_change",
+)  # fmt: skip
+"""Events that tell of a symptom where they show a signal, and of no step of the journey."""
+_IS_SYMPTOM: Final = _symptoms()
 _DEAD_CUT: Final = (_DEAD >> 12).astype(np.float64)
 _ADD_CUT: Final = float(_ADD_OPTION >> 12)
 _IMAGE_CUT: Final = float(_IMAGE_OPTION >> 12)
@@ -314,6 +352,8 @@ def _detect(
     memory: NDArray[np.float64],
     signals: NDArray[np.bool_],
     stage: NDArray[np.int8],
+    before: NDArray[np.int64],
+    step: NDArray[np.int64],
 ) -> int:
     added = 0
     for row in range(session.shape[0]):
@@ -323,6 +363,7 @@ def _detect(
             keys[at] = key
             memory[at] = 0.0
             memory[at, _PROMISE] = np.nan
+            memory[at, _CALM] = -1.0
             added += 1
         event = inputs[row]
         own = memory[at]
@@ -332,7 +373,28 @@ def _detect(
         _on_the_way(event, own, signals[row])
         _in_the_cart(event, own, signals[row])
         _at_checkout(event, own, signals[row])
+        before[row] = np.int64(own[_SHOWN])
+        step[row] = _stands_at(event, own, signals[row])
     return added
+
+
+@njit(cache=True, nogil=True)
+def _stands_at(
+    event: NDArray[np.float64], own: NDArray[np.float64], shown: NDArray[np.bool_]
+) -> int:
+    """Remember what the event shows, and give the step at which the journey stands without it."""
+    code = np.int64(event[_EVENT])
+    bits = np.int64(own[_SHOWN])
+    any_shown = False
+    for index in range(shown.shape[0]):
+        if shown[index]:
+            any_shown = True
+            bits |= 1 << index
+    own[_SHOWN] = float(bits)
+    if any_shown and _IS_SYMPTOM[code] and own[_CALM] >= 0.0:
+        return int(own[_CALM])
+    own[_CALM] = float(code)
+    return int(code)
 
 
 @njit(cache=True, nogil=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recoup.errors import SnapshotError
 from recoup.events import CODE, MICROS, EventBatch
 from recoup.friction.moment import PURCHASED, STAGES, Rows
+from recoup.friction.signals import Detected
 from recoup.models.packing import digest
 
 _VERSION: Final = 1
@@ -81,10 +82,10 @@ class StageRates:
         self,
         batch: EventBatch,  # noqa: ARG002
         rows: Rows,  # noqa: ARG002
-        stage: NDArray[np.int8],
+        seen: Detected,
     ) -> NDArray[np.float64]:
         """Give the published rate of each event's furthest stage, shape (n,)."""
-        return self.rates[stage]
+        return self.rates[seen.stage]
 
     def step(self, batch: EventBatch, rows: Rows, stage: NDArray[np.int8]) -> None:
         """Learn from a batch: sessions that it carries on, and those that its time closes."""

@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 
 from recoup.errors import ModelError
 from recoup.events import MICROS, EventBatch, take
+from recoup.friction.effects import (
+    BESIDE,
+    EffectSettings,
+    Shown,
+    effects_out_of_fold,
+    fit_effects,
+)
 from recoup.friction.evaluation import breakdown
 from recoup.friction.intent import Inputs, IntentModel, Learned, blend, columns_of, read_inputs
 from recoup.friction.intent_context import (
@@ -20,7 +27,7 @@ from recoup.friction.intent_context import (
     learn_vocabulary,
 )
 from recoup.friction.intent_rows import MOST_ROWS, IntentRows, Period, Store, collect_rows
-from recoup.models.calibration import fit_calibration
+from recoup.models.calibration import Calibration, fit_calibration
 from recoup.models.linear import LinearModel, fit_linear, linear_rows, no_linear
 from recoup.models.nodes import LOGISTIC
 from recoup.models.scoring import link_raw
@@ -43,6 +50,13 @@ LESS: Final = {
 
 UNREAD: Final = ("item_", "query_", "page_", "since_item_")
 """Beginnings of the names of features that brought nothing on time splits: those of entities."""
+
+SIGNALLED: Final = (
+    "session_troubles", "since_trouble_s", "session_empty_searches", "session_out_of_stock",
+    "last_search_results", "last_promise_days", "last_latency_ms", "session_latency_mean_ms",
+    "session_latency_max_ms",
+)  # fmt: skip
+"""Features that tell what signals are read from: the effects of signals speak for them."""
 
 
 class IntentSettings(msgspec.Struct, frozen=True):
@@ -69,6 +83,8 @@ class IntentSettings(msgspec.Struct, frozen=True):
     most_rows
         Events held in memory; a longer log is sampled by visitor, see
         :func:`recoup.friction.intent_rows.collect_rows`.
+    effects
+        How the effects of signals are fitted beside.
     gap_s
         A session that may go on beyond the period's end is left out: its label is unknown.
     """
@@ -88,6 +104,7 @@ class IntentSettings(msgspec.Struct, frozen=True):
     linear_l2: float = 1e-4
     folds: int = 5
     most_rows: int = MOST_ROWS
+    effects: EffectSettings = EffectSettings()
     gap_s: int = 1_800
 
 
@@ -184,7 +201,7 @@ def evaluate_intent(  # noqa: PLR0913 - one argument an option
         most_rows=most_rows,
     )
     model.bind(rows.names)
-    probability = model.score_rows(rows.values, rows.context)
+    probability = model.score_rows(rows.values, rows.context, rows.now, rows.before)
     if judged is not None:
         judged(rows, probability)
     return report(rows, probability)
@@ -202,19 +219,24 @@ def fit_intent(
     *,
     judged: Judged | None = None,
 ) -> tuple[IntentModel, dict[str, object]]:
-    """Choose the number of trees and calibrate on time splits, then fit to all rows."""
+    """Choose the number of trees and calibrate on time splits, then fit to all rows.
+
+    Trees and regression are fitted to events that show no signal; the effects of signals to the
+    rows of the time splits, where the unspoilt log-odds are of models that did not see them.
+    """
     _check_size(rows)
     held = _hold_out(rows, settings)
-    losses = [_weighted_loss(held, k, settings) for k in range(len(settings.rounds))]
-    best = int(np.argmin(losses))
-    calibration = fit_calibration(held.scores[:, best], held.rows.positive)
-    vocabulary = learn_vocabulary(rows.labelled)
-    members = [_fit(rows, settings, seed, settings.rounds[best]) for seed in settings.seeds]
+    best = _best_of(held, settings)
+    shown = held.shown(best)
+    effects = fit_effects(shown, held.rows.positive, settings.effects)
+    calm = _calm(rows)
+    vocabulary = learn_vocabulary(calm.labelled)
+    members = [_fit(calm, settings, seed, settings.rounds[best]) for seed in settings.seeds]
     trees = TreeEnsemble.mean_of([TreeEnsemble.from_lightgbm(booster) for booster, _ in members])
-    learned = Learned(vocabulary, trees, members[0][1], settings.linear_share, calibration)
+    probability, calibration = _calibrate(held, shown, settings)
+    learned = Learned(vocabulary, trees, members[0][1], settings.linear_share, calibration, effects)
     inputs = _choose_inputs(rows.names)
     model = IntentModel(feature_hash, rows.names, inputs, CONTEXT_COLUMNS, learned)
-    probability = calibration.apply(held.scores[:, best])
     metrics = report(held.rows, probability)
     if judged is not None:
         judged(held.rows, probability)
@@ -222,9 +244,42 @@ def fit_intent(
     return model, {**metrics, **extra}
 
 
+def _calibrate(
+    held: "_Held", shown: Shown, settings: IntentSettings
+) -> tuple[NDArray[np.float64], Calibration]:
+    """Fit the calibration, and give the calibrated probabilities that it was fitted to."""
+    rows = held.rows
+    raw = shown.base + effects_out_of_fold(shown, rows.positive, rows.visitor, settings.effects)
+    scores = link_raw(raw, LOGISTIC, 1.0)
+    calibration = fit_calibration(scores, rows.positive)
+    return calibration.apply(scores), calibration
+
+
+def _calm(rows: IntentRows) -> IntentRows:
+    """Keep the events that show no signal."""
+    return rows.where(rows.now == 0)
+
+
 class _Held(msgspec.Struct, frozen=True):
+    """Later rows with the log-odds of models of earlier ones, and their encoded context beside.
+
+    ``raw`` has a column per number of trees.
+    """
+
     rows: IntentRows
-    scores: NDArray[np.float64]
+    raw: NDArray[np.float64]
+    beside: NDArray[np.float64]
+
+    def shown(self, which: int) -> Shown:
+        return Shown(self.raw[:, which], self.beside, self.rows.now, self.rows.before)
+
+
+def _best_of(held: _Held, settings: IntentSettings) -> int:
+    calm = held.rows.now == 0
+    rows, weight = held.rows.where(calm), _weights(held.rows, settings)[calm]
+    scores = link_raw(held.raw[calm], LOGISTIC, 1.0)
+    losses = [_weighted_loss(rows, scores[:, k], weight) for k in range(len(settings.rounds))]
+    return int(np.argmin(losses))
 
 
 def before(batches: Iterable[EventBatch], until: int | None) -> Iterable[EventBatch]:
@@ -273,29 +328,31 @@ def _hold_out(rows: IntentRows, settings: IntentSettings) -> _Held:
     edges = np.quantile(np.unique(start), [*settings.origins, 1.0]).astype(np.int64)
     edges[-1] = int(start.max()) + 1
     parts: list[IntentRows] = []
-    scores: list[NDArray[np.float64]] = []
+    scores: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for origin, end in pairwise(edges.tolist()):
-        earlier = rows.where(_session_wise(rows, rows.ts, np.maximum) < origin)
+        earlier = _calm(rows.where(_session_wise(rows, rows.ts, np.maximum) < origin))
         later = rows.where((start >= origin) & (start < end))
         if not earlier.positive.any() or len(later) == 0:
             continue
         parts.append(later)
         scores.append(_score_later(earlier, later, settings))
-    return _Held(_concat(parts), np.concatenate(scores))
+    raw, beside = (np.concatenate(each) for each in zip(*scores, strict=True))
+    return _Held(_concat(parts), raw, beside)
 
 
 def _score_later(
     earlier: IntentRows, later: IntentRows, settings: IntentSettings
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     booster, linear = _fit(earlier, settings, settings.seeds[0], settings.rounds[-1])
-    vocabulary = learn_vocabulary(earlier.labelled)
-    table = _matrix(later, encode_context(later.context, vocabulary))
+    context = encode_context(later.context, learn_vocabulary(earlier.labelled))
+    table = _matrix(later, context)
     beside = linear_rows(table, linear)
     trees = [
         np.asarray(booster.predict(table, num_iteration=k, raw_score=True)) for k in settings.rounds
     ]
     raw = [blend(told, beside, settings.linear_share) for told in trees]
-    return link_raw(np.column_stack(raw), LOGISTIC, 1.0)
+    columns = [CONTEXT_COLUMNS.index(name) for name in BESIDE]
+    return np.column_stack(raw), context[:, columns]
 
 
 def _concat(parts: list[IntentRows]) -> IntentRows:
@@ -304,10 +361,12 @@ def _concat(parts: list[IntentRows]) -> IntentRows:
     return IntentRows(parts[0].names, *joined)
 
 
-def _weighted_loss(held: _Held, which: int, settings: IntentSettings) -> float:
-    p = np.clip(held.scores[:, which], 1e-9, 1 - 1e-9)
-    loss = -np.log(np.where(held.rows.positive, p, 1.0 - p))
-    return float(np.average(loss, weights=_weights(held.rows, settings)))
+def _weighted_loss(
+    rows: IntentRows, scores: NDArray[np.float64], weight: NDArray[np.float64]
+) -> float:
+    p = np.clip(scores, 1e-9, 1 - 1e-9)
+    loss = -np.log(np.where(rows.positive, p, 1.0 - p))
+    return float(np.average(loss, weights=weight))
 
 
 def _weights(rows: IntentRows, settings: IntentSettings) -> NDArray[np.float64]:
@@ -345,7 +404,8 @@ def _draw(rows: IntentRows, most: int, seed: int) -> NDArray[np.bool_]:
 
 
 def _choose_inputs(names: tuple[str, ...]) -> Inputs:
-    pairs = [(name, LESS.get(name, "")) for name in names if not name.startswith(UNREAD)]
+    read = [name for name in names if not name.startswith(UNREAD) and name not in SIGNALLED]
+    pairs = [(name, LESS.get(name, "")) for name in read]
     return tuple((name, other if other in names else "") for name, other in pairs)
 
 

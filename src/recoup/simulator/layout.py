@@ -27,8 +27,9 @@ STATE_WIDTH: Final = 51
 MOOD_UNIT: Final = 1e-9
 """MOOD, the intent of the present visit, and TRAIT, how a shopper takes offers, in this unit."""
 
-# Rows of the table of symptoms without a defect, and columns of a defect's numbers.
-RATE, EFFECT, SIZE = range(3)
+# Rows of the table of symptoms without a defect, which has no LASTING, and columns of a defect's
+# numbers.
+RATE, EFFECT, SIZE, LASTING = range(4)
 # Columns of a defect; its match follows, one column per attribute.
 D_KIND, D_SINCE, D_UNTIL, D_ON, D_MATCH = range(5)
 

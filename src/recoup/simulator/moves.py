@@ -29,9 +29,12 @@ from recoup.simulator.layout import (
     EFFECT,
     KEY,
     KINDS,
+    LASTING,
     LEAVE,
     LOADED,
     MET,
+    MOOD,
+    MOOD_UNIT,
     NATURAL,
     NEXT_TS,
     PAY,
@@ -141,8 +144,10 @@ def harm(
     """Take from those who met a symptom and would go on the share that leaves for it.
 
     The draw stands apart from the draws of the journey: who is not taken goes on as if there had
-    been no symptom.
+    been no symptom, but for what lasts: it is taken from the intent of the steps to come.
     """
+    if found >= 0:
+        own[MOOD] -= int(troubles.numbers[found, LASTING] / MOOD_UNIT)
     if found == UNMET or own[STATE] == LEAVE:
         return
     effect = natural[EFFECT, kind] if found == NATURAL else troubles.numbers[found, EFFECT]

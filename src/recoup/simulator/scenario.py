@@ -33,6 +33,8 @@ class DefectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size
         How bad the symptom is: milliseconds added (S6, D8), days added (D2, K11), fees as a share
         of the cart's value (C2), the rise of the price (C1). Others have no size.
+    lasting
+        What each meeting takes from the intent of the rest of the visit: harm that shows later.
 
     Examples
     --------
@@ -48,6 +50,7 @@ class DefectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float = 0.7
     effect: float = 0.6
     size: float = 0.0
+    lasting: float = 0.0
 
 
 class EffectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,6 +191,8 @@ def _check_defect(defect: DefectSpec) -> None:
         raise ConfigError(f"Expected 0 <= since < until <= 1 - at {place}")
     if not (0 <= defect.share <= 1 and 0 <= defect.effect <= 1):
         raise ConfigError(f"Expected share and effect in [0, 1] - at {place}")
+    if not 0 <= defect.lasting <= 5:  # noqa: PLR2004
+        raise ConfigError(f"Expected lasting in [0, 5] - at {place}")
     if defect.type in _SIZED and not 0 < defect.size < 1e6:  # noqa: PLR2004
         raise ConfigError(f"Expected a positive size for {defect.type} - at {place}")
 

@@ -101,6 +101,7 @@ def _defect_truth(
         "share": spec.share,
         "effect": spec.effect,
         "size": spec.size,
+        "lasting": spec.lasting,
     }
 
 

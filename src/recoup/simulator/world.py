@@ -27,7 +27,8 @@ class Troubles(NamedTuple):
     """A scenario's defects as arrays, one row each.
 
     ``table`` has the columns D_KIND, D_SINCE, D_UNTIL, D_ON, and from D_MATCH on a code per
-    attribute (0: any); ``numbers`` has RATE (the share that meets it), EFFECT and SIZE.
+    attribute (0: any); ``numbers`` has RATE (the share that meets it), EFFECT, SIZE
+    and LASTING.
     """
 
     table: NDArray[np.int64]
@@ -210,7 +211,8 @@ def _swings(scenario: Scenario, begin: int, end: int) -> Swings:
 def _troubles(scenario: Scenario, begin: int, end: int) -> Troubles:
     specs = scenario.defects
     table = np.zeros((len(specs), layout.D_MATCH + len(ATTRIBUTES)), np.int64)
-    numbers = np.array([(spec.share, spec.effect, spec.size) for spec in specs], np.float64)
+    stated = [(spec.share, spec.effect, spec.size, spec.lasting) for spec in specs]
+    numbers = np.array(stated, np.float64)
     for row, spec in zip(table, specs, strict=True):
         row[layout.D_KIND] = KINDS.index(spec.type)
         window = bounds(begin, end, spec.since, spec.until)
@@ -220,7 +222,7 @@ def _troubles(scenario: Scenario, begin: int, end: int) -> Troubles:
             row[layout.D_MATCH + ATTRIBUTES.index(name)] = code_of(
                 f"defect `{spec.id}`", name, value
             )
-    return Troubles(table, numbers.reshape(len(specs), 3))
+    return Troubles(table, numbers.reshape(len(specs), 4))
 
 
 def build_remedies(scenario: Scenario) -> Remedies:
