@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recoup.errors import SnapshotError
 from recoup.events import CODE, EVENT_SCHEMA, ITEM_SCHEMA, EventBatch, conform, take
 from recoup.friction.moment import STAGES, furthest_stage
-from recoup.friction.signals import SIGNAL_INDEX, SIGNALS, SignalDetector
+from recoup.friction.signals import SIGNAL_INDEX, SIGNALS, Detected, SignalDetector
 
 START = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
 
@@ -116,19 +116,38 @@ def test_batches_of_any_size_and_a_restore_change_nothing(
     keys = np.array(sessions[: len(batch)], np.int64)
     whole = SignalDetector().step(batch, keys)
     detector = SignalDetector()
-    signals, stages = [], []
+    parts = []
     for start in range(0, len(batch), size):
         picked = np.arange(start, min(start + size, len(batch)))
         part = detector.step(take(batch, picked), keys[picked])
-        signals.append(part.signals)
-        stages.append(part.stage)
+        parts.append(part)
         state = detector.snapshot()
         detector = SignalDetector()
         detector.restore(state)
-    np.testing.assert_array_equal(np.concatenate(signals), whole.signals)
-    np.testing.assert_array_equal(np.concatenate(stages), whole.stage)
+    for name in Detected.__struct_fields__:
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
     codes = np.array([CODE[name] for name in names])
     np.testing.assert_array_equal(furthest_stage(codes, keys), whole.stage)
+
+
+def test_a_journey_remembers_what_it_showed_and_where_it_stands_without_symptoms() -> None:
+    rows: list[dict[str, object]] = [CART, CHECKOUT, {"event": "ui_error", "option": "checkout"}]
+    rows += [{"event": "payment_error"}, {"event": "view_item", "in_stock": False}, CART]
+    batch = batch_of(*rows)
+    found = SignalDetector().step(batch, np.ones(len(batch), np.int64))
+    error, declined, gone = (1 << SIGNAL_INDEX[name] for name in ("K8", "K5", "D1"))
+    assert found.now.tolist() == [0, 0, error, declined, gone, 0]
+    known = error | declined
+    assert found.before.tolist() == [0, 0, 0, error, known, known | gone]
+    stands = ("add_to_cart", "begin_checkout", "begin_checkout", "begin_checkout", "view_item")
+    assert found.step.tolist() == [CODE[name] for name in (*stands, "add_to_cart")]
+    failed = SignalDetector().step(
+        batch_of({"event": "ui_error", "option": "add_to_cart"}), np.ones(1, np.int64)
+    )
+    assert failed.step.tolist() == [CODE["add_to_cart"]]
+    lone = SignalDetector().step(batch_of({"event": "payment_error"}), np.ones(1, np.int64))
+    assert lone.step.tolist() == [CODE["payment_error"]]
 
 
 def test_many_sessions_are_remembered_and_idle_ones_forgotten() -> None:
@@ -138,7 +157,7 @@ def test_many_sessions_are_remembered_and_idle_ones_forgotten() -> None:
         detector.step(one, np.array([key]))
     detector.step(one, np.array([2999]))
     assert detector.step(one, np.array([2999])).signals[0, SIGNAL_INDEX["K2"]]
-    assert len(detector.snapshot()) < 3000 * 100
+    assert len(detector.snapshot()) < 3000 * 120
 
 
 def test_bytes_of_something_else_are_refused() -> None:

@@ -257,6 +257,22 @@ def test_a_stronger_effect_costs_more() -> None:
     assert 0 < 1.7 * lost[1] < lost[2]
 
 
+def test_harm_that_lasts_takes_orders_later_and_none_at_once() -> None:
+    def run(lasting: float) -> tuple[pl.DataFrame, int]:
+        defect = DefectSpec("it", "D2", {"country": "DE"}, effect=0.0, size=7.0, lasting=lasting)
+        shop = Shop(4_000, 1.0, 5, Scenario("one", (defect,), warmth=1.0))
+        return shop.step(shop.end).events, shop.truth()["defects"][0]["lost_orders"]
+
+    harmless, harmful = run(0.0), run(2.0)
+    assert harmless[1] == 0
+    assert harmful[1] > 20
+    met = pl.col("promise_days").ge(7.0).fill_null(value=False)
+    earlier = met.cum_sum().over("visitor", order_by="ts") - met.cast(pl.UInt32)
+    until = [events.filter(earlier == 0).select("id", "event") for events, _ in (harmless, harmful)]
+    assert until[0].join(until[1], on="id", how="anti").is_empty()
+    assert until[1].join(until[0], on="id", how="anti").is_empty()
+
+
 def test_quiet_has_no_defect() -> None:
     shop = Shop(500, 1.0, 1, QUIET)
     shop.step(shop.end)

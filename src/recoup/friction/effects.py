@@ -1,84 +1,104 @@
-"""What signals do to purchase intent: log-odds that they take, learned beside the unspoilt part.
+"""What signals do to purchase intent: a law of harm with two numbers a signal, learned from a log.
 
-The unspoilt part knows nothing of signals: it is fitted to events that show none, and reads nothing
-that a signal is read from. The effects know its log-odds, the step and the device, and which
-signals the event, and the session before it, showed; each of these may only lower intent. So what
-signals take is not hidden in what else goes with them, and what intent would be without one is a
-matter of leaving it out.
+The unspoilt part of intent knows nothing of signals: it is fitted to events that show none, and
+reads nothing that a signal is read from. Harm is then told apart by its law. Of those who would
+have gone on to buy, a share ``leaves`` at the event that shows a signal; for those who stay, an
+earlier signal takes ``lasting`` from the log-odds:
+
+    p = sigmoid(unspoilt - sum of lasting over earlier signals) * product of (1 - leaves) over new
+
+So a signal may only lower intent, what it takes is not hidden in what else goes with it, and the
+intent without it is a matter of leaving it out. Few numbers are learned well from few showings.
 """
 
 from typing import Final, NamedTuple
 
-import lightgbm as lgb
 import msgspec
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
-from recoup.errors import ModelError
+from recoup.events import EVENT_NAMES
 from recoup.friction.signals import SIGNALS
-from recoup.models.scoring import Tables, scan_raw
-from recoup.models.trees import TreeEnsemble
-
-BESIDE: Final = ("event", "device")
-"""Columns of context that the effects read as well: where the journey stands, and on what."""
 
 LEAST_SHOWN: Final = 100
 """Events that show a signal, below which nothing is learned of signals."""
 
+_MOST_LEAVE: Final = 0.98
+_MOST_LASTING: Final = 5.0
+_FARTHEST: Final = 10.0
+
 
 class EffectSettings(msgspec.Struct, frozen=True):
-    """How the effects of signals are fitted: few and small trees, wary of a handful of events.
+    """How the effects of signals are fitted.
 
     Parameters
     ----------
+    leaves_rate, lasting_rate
+        Rates of the exponential priors of both numbers: what few showings tell is taken to be 0.
+    step_ridge, slope_ridge
+        Penalties on the corrections of the unspoilt part by step of the journey.
     folds
         Intent is calibrated, and judged, with the effects that other visitors have taught.
     """
 
-    rounds: int = 120
-    learning_rate: float = 0.08
-    leaves: int = 12
-    min_rows_in_leaf: int = 30
-    l2: float = 5.0
+    leaves_rate: float = 2.0
+    lasting_rate: float = 1.0
+    step_ridge: float = 1.0
+    slope_ridge: float = 10.0
     folds: int = 3
 
 
-class Shown(NamedTuple):
-    """What the effects read of n rows.
+class SignalEffects(NamedTuple):
+    """What was learned: by event name a correction of the unspoilt log-odds, by signal its harm.
 
-    ``base`` is the unspoilt log-odds, shape (n,); ``beside`` the encoded columns of context, shape
-    (n, m); ``now`` and ``before`` the signals of the event and of its session before it, a bit
-    each, shape (n,).
+    ``offset`` and ``slope`` correct by the step at which the journey stands, shape (names,);
+    ``leaves``, in [0, 1), and ``lasting``, at least 0, have one entry a signal.
+
+    Examples
+    --------
+    >>> effects = no_effects()
+    >>> effects.leaves[0] = 0.5
+    >>> round(spoilt(0.0, 0b1, 0, effects), 3)  # a half chance, half of them leave
+    -1.099
+    """
+
+    offset: NDArray[np.float64]
+    slope: NDArray[np.float64]
+    leaves: NDArray[np.float64]
+    lasting: NDArray[np.float64]
+
+
+class Shown(NamedTuple):
+    """What effects are learned from, n rows.
+
+    ``base`` is the log-odds of the unspoilt part, ``step`` the code of the event at which the
+    journey stands, ``now`` and ``before`` the signals of the event and of its session before it, a
+    bit each: shape (n,).
     """
 
     base: NDArray[np.float64]
-    beside: NDArray[np.float64]
+    step: NDArray[np.int64]
     now: NDArray[np.int64]
     before: NDArray[np.int64]
 
-    def where(self, keep: NDArray[np.generic]) -> "Shown":
-        """Keep some of the rows, by mask or position."""
-        return Shown(*(part[keep] for part in self))
+    def where(self, keep: NDArray[np.bool_]) -> "Shown":
+        """Keep some of the rows."""
+        return Shown(self.base[keep], self.step[keep], self.now[keep], self.before[keep])
 
 
-class EffectTables(NamedTuple):
-    """Effects as compiled code reads them.
-
-    ``beside`` says where in the row of the unspoilt part the columns beside stand; ``row`` and
-    ``reach`` are scratch, of shapes (columns,) and (trees,).
-    """
-
-    trees: Tables
-    beside: NDArray[np.int64]
-    row: NDArray[np.float64]
-    reach: NDArray[np.int64]
+def no_effects() -> SignalEffects:
+    """Give effects that change nothing."""
+    names, signals = len(EVENT_NAMES), len(SIGNALS)
+    return SignalEffects(np.zeros(names), np.zeros(names), np.zeros(signals), np.zeros(signals))
 
 
 def fit_effects(
     shown: Shown, positive: NDArray[np.bool_], settings: EffectSettings
-) -> TreeEnsemble | None:
-    """Fit trees whose raw score is to be added to the unspoilt log-odds.
+) -> SignalEffects:
+    """Fit by penalised maximum likelihood, with bounds.
 
     Parameters
     ----------
@@ -87,116 +107,111 @@ def fit_effects(
 
     Returns
     -------
-    None where fewer than :data:`LEAST_SHOWN` events show a signal.
+    No effects where fewer than :data:`LEAST_SHOWN` events show a signal.
     """
     if np.count_nonzero(shown.now) < LEAST_SHOWN or not 0.0 < positive.mean() < 1.0:
-        return None
-    table = effect_table(shown, len(SIGNALS))
-    data = lgb.Dataset(table, positive, init_score=shown.base.copy())
-    free = 1 + shown.beside.shape[1]
-    booster = lgb.train(_parameters(settings, free, table.shape[1]), data, settings.rounds)
-    return TreeEnsemble.from_lightgbm(booster)
+        return no_effects()
+    fit = _Fit(shown, positive, settings)
+    names, signals = len(EVENT_NAMES), len(SIGNALS)
+    bounds = [(None, None)] * (2 * names) + [(0.0, _MOST_LEAVE)] * signals
+    bounds += [(0.0, _MOST_LASTING)] * signals
+    start = np.concatenate([np.zeros(2 * names), np.full(2 * signals, 0.05)])
+    found = minimize(fit.loss, start, jac=True, method="L-BFGS-B", bounds=bounds,
+                     options={"maxiter": 300})  # fmt: skip
+    return SignalEffects(*_parts(found.x))
 
 
 def effects_out_of_fold(
     shown: Shown, positive: NDArray[np.bool_], visitor: NDArray[np.int64], settings: EffectSettings
 ) -> NDArray[np.float64]:
-    """Give each row's effects as the rows of other visitors teach them: shape (n,)."""
-    out, fold = np.zeros(len(positive)), visitor % settings.folds
+    """Give each row's log-odds with the effects that other visitors teach: shape (n,)."""
+    out, fold = shown.base.copy(), visitor % settings.folds
     for k in range(settings.folds):
         own = fold == k
-        trees = fit_effects(shown.where(~own), positive[~own], settings)
-        if trees is not None and own.any():
-            out[own] = effect_rows(trees, shown.where(own))
+        if own.any() and not own.all():
+            effects = fit_effects(shown.where(~own), positive[~own], settings)
+            out[own] = spoilt_rows(shown.where(own), effects)
     return out
 
 
-def effect_rows(trees: TreeEnsemble, shown: Shown) -> NDArray[np.float64]:
-    """Give what to add to the unspoilt log-odds, shape (n,)."""
-    return trees.predict_raw(effect_table(shown, signals_of(trees, shown.beside.shape[1])))
-
-
-def effect_table(shown: Shown, signals: int) -> NDArray[np.float64]:
-    """Give what the trees read: log-odds, columns beside, signals now, signals before."""
-    bit = np.arange(signals)
-    bits = [(each[:, None] >> bit) & 1 for each in (shown.now, shown.before)]
-    return np.column_stack([shown.base, shown.beside, *bits]).astype(np.float64)
-
-
-def signals_of(trees: TreeEnsemble, beside: int) -> int:
-    """Give how many signals trees know; those that came later have no effect in them.
-
-    Raises
-    ------
-    ModelError
-        If the trees are wide, or over other columns.
-    """
-    known, odd = divmod(trees.n_features - 1 - beside, 2)
-    if trees.tables is None or odd or not 0 < known <= len(SIGNALS):
-        raise ModelError(f"Expected narrow trees over signals, got {trees.n_features} columns")
-    return known
-
-
-def tables_of(trees: TreeEnsemble | None, beside: NDArray[np.int64]) -> EffectTables:
-    """Give effects as compiled code reads them; without trees they are 0."""
-    if trees is None:
-        tables, width, count = _NOTHING, 1 + len(beside), 0
-    else:
-        signals_of(trees, len(beside))
-        assert trees.tables is not None  # noqa: S101
-        tables, width, count = trees.tables, trees.n_features, trees.n_trees
-    return EffectTables(tables, beside, np.zeros(width), np.zeros(count, np.int64))
+def spoilt_rows(shown: Shown, effects: SignalEffects) -> NDArray[np.float64]:
+    """Give the log-odds of rows with their signals: shape (n,)."""
+    out = np.empty(len(shown.base))
+    _spoil_rows(shown, effects, out)
+    return out
 
 
 @njit(cache=True, nogil=True)
-def begin_effects(base: float, row: NDArray[np.float64], effects: EffectTables) -> None:
-    """Take up an event: its unspoilt log-odds, and the row that they were computed from."""
-    effects.row[0] = base
-    for j in range(effects.beside.shape[0]):
-        effects.row[1 + j] = row[effects.beside[j]]
+def corrected(base: float, step: int, effects: SignalEffects) -> float:
+    """Give the unspoilt log-odds at a step of the journey; -1: at none that is known."""
+    if not 0 <= step < effects.offset.shape[0]:
+        return base
+    near = min(max(base, -_FARTHEST), _FARTHEST)
+    return float(base + effects.offset[step] + effects.slope[step] * near)
 
 
 @njit(cache=True, nogil=True)
-def effect_of(now: int, before: int, effects: EffectTables) -> float:
-    """Give what signals add to the log-odds of the event taken up."""
-    first = 1 + effects.beside.shape[0]
-    count = (effects.row.shape[0] - first) // 2
-    for j in range(count):
-        effects.row[first + j] = float((now >> j) & 1)
-        effects.row[first + count + j] = float((before >> j) & 1)
-    return float(scan_raw(effects.row, effects.trees, effects.reach) / effects.trees.settings[0])
+def spoilt(unspoilt: float, now: int, before: int, effects: SignalEffects) -> float:
+    """Give the log-odds with signals, from those without."""
+    if now == 0 and before == 0:
+        return unspoilt
+    odds, stay = unspoilt, 1.0
+    for signal in range(effects.leaves.shape[0]):
+        if (before >> signal) & 1:
+            odds -= effects.lasting[signal]
+        if (now >> signal) & 1:
+            stay *= 1.0 - effects.leaves[signal]
+    if stay == 1.0:
+        return odds
+    return float(odds + np.log(stay) - np.log1p(np.exp(odds) * (1.0 - stay)))
 
 
-def _nothing() -> Tables:
-    """Make tables of no tree over no feature."""
-    return Tables(
-        threshold=np.full(1, np.inf),
-        tree=np.zeros(1, np.int32),
-        mask=np.zeros(1, np.int64),
-        bounds=np.zeros((0, 6), np.int32),
-        leaf=np.zeros((0, 1)),
-        first_word=np.zeros(1, np.int32),
-        words=np.zeros(0, np.int64),
-        settings=np.array([1.0, 0.0, 1.0]),
-    )
+@njit(cache=True, nogil=True)
+def _spoil_rows(shown: Shown, effects: SignalEffects, out: NDArray[np.float64]) -> None:
+    for row in range(out.shape[0]):
+        unspoilt = corrected(shown.base[row], shown.step[row], effects)
+        out[row] = spoilt(unspoilt, shown.now[row], shown.before[row], effects)
 
 
-_NOTHING: Final = _nothing()
+class _Fit:
+    """The penalised loss of rows, and its gradient."""
+
+    def __init__(self, shown: Shown, positive: NDArray[np.bool_], settings: EffectSettings) -> None:
+        self._shown, self._positive, self._settings = shown, positive, settings
+        self._near = np.clip(shown.base, -_FARTHEST, _FARTHEST)
+        self._now, self._before = (_bits(each) for each in (shown.now, shown.before))
+
+    def loss(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        effects = SignalEffects(*_parts(theta))
+        step, near, chosen = self._shown.step, self._near, self._settings
+        odds = self._shown.base + effects.offset[step] + effects.slope[step] * near
+        goes_on = 0.5 * (1.0 + np.tanh(0.5 * (odds - self._before @ effects.lasting)))
+        p = np.clip(goes_on * np.exp(self._now @ np.log1p(-effects.leaves)), 1e-12, 1 - 1e-12)
+        value = -np.log(np.where(self._positive, p, 1.0 - p)).sum()
+        by_log_p = np.where(self._positive, -1.0, p / (1.0 - p))
+        by_odds = by_log_p * (1.0 - goes_on)
+        penalties = (chosen.step_ridge, chosen.slope_ridge)
+        corrections = (effects.offset, effects.slope)
+        for ridge, each in zip(penalties, corrections, strict=True):
+            value += 0.5 * ridge * float(each @ each)
+        value += chosen.leaves_rate * effects.leaves.sum()
+        value += chosen.lasting_rate * effects.lasting.sum()
+        names = len(effects.offset)
+        gradient = [
+            np.bincount(step, by_odds, names) + chosen.step_ridge * effects.offset,
+            np.bincount(step, by_odds * near, names) + chosen.slope_ridge * effects.slope,
+            chosen.leaves_rate - self._now.T @ by_log_p / (1.0 - effects.leaves),
+            chosen.lasting_rate - self._before.T @ by_odds,
+        ]
+        return float(value), np.concatenate(gradient)
 
 
-def _parameters(settings: EffectSettings, free: int, width: int) -> dict[str, object]:
-    return {
-        "objective": "binary",
-        "learning_rate": settings.learning_rate,
-        "num_leaves": settings.leaves,
-        "min_data_in_leaf": settings.min_rows_in_leaf,
-        "lambda_l2": settings.l2,
-        "monotone_constraints": [0] * free + [-1] * (width - free),
-        "monotone_constraints_method": "advanced",
-        "max_bin": 127,
-        "seed": 1,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": 1,
-        "verbose": -1,
-    }
+def _parts(theta: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    names, signals = len(EVENT_NAMES), len(SIGNALS)
+    return np.split(theta, np.cumsum([names, names, signals]))
+
+
+def _bits(masks: NDArray[np.int64]) -> csr_array:
+    """Give masks as a sparse matrix of ones, shape (n, signals)."""
+    bits = (masks[:, None] >> np.arange(len(SIGNALS))) & 1
+    return csr_array(bits.astype(np.float64))

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError
 from recoup.events import EventBatch, encode
 from recoup.friction.effects import (
-    BESIDE,
-    EffectTables,
     Shown,
-    begin_effects,
-    effect_of,
-    effect_rows,
-    tables_of,
+    SignalEffects,
+    corrected,
+    no_effects,
+    spoilt,
+    spoilt_rows,
 )
 from recoup.friction.intent_context import Vocabulary, encode_context, encode_one
 from recoup.friction.moment import Rows
@@ -40,7 +39,7 @@ class IntentTables(NamedTuple):
     Input j is column ``picked[j]`` of the feature row, less column ``less[j]`` where that is not
     negative; ``share`` is the weight of the linear part; ``calibration`` holds a, b, c; ``row``
     and ``reach`` are scratch, of shapes (inputs + context,) and (trees,). ``effects`` are those of
-    signals.
+    signals; ``step`` is where in the context the event stands, -1 where it does not.
     """
 
     picked: NDArray[np.int64]
@@ -52,13 +51,14 @@ class IntentTables(NamedTuple):
     calibration: NDArray[np.float64]
     row: NDArray[np.float64]
     reach: NDArray[np.int64]
-    effects: EffectTables
+    effects: SignalEffects
+    step: int
 
 
 class Learned(NamedTuple):
     """What training learned: ``share`` is the weight, in [0, 1], of the linear part's log-odds.
 
-    ``effects`` are those of signals, see :mod:`recoup.friction.effects`; None where too few showed.
+    ``effects`` are those of signals, see :mod:`recoup.friction.effects`.
     """
 
     vocabulary: Vocabulary
@@ -66,7 +66,7 @@ class Learned(NamedTuple):
     linear: LinearModel
     share: float
     calibration: Calibration
-    effects: TreeEnsemble | None = None
+    effects: SignalEffects = no_effects()
 
 
 class IntentModel:
@@ -158,13 +158,13 @@ class IntentModel:
             calibration=np.array([c.a, c.b, c.c]),
             row=np.empty(self.learned.trees.n_features),
             reach=np.empty(self.learned.trees.n_trees, np.int64),
-            effects=tables_of(self.learned.effects, self._beside() + len(self.inputs)),
+            effects=self.learned.effects,
+            step=self._step,
         )
 
-    def _beside(self) -> NDArray[np.int64]:
-        """Give where in the context the columns stand that effects read."""
-        known = [name for name in BESIDE if name in self.context]
-        return np.array([self.context.index(name) for name in known], np.int64)
+    @property
+    def _step(self) -> int:
+        return self.context.index("event") if "event" in self.context else -1
 
     def score(
         self, batch: EventBatch, rows: Rows, seen: Detected | None = None
@@ -215,11 +215,10 @@ class IntentModel:
             linear_rows(table, self.learned.linear),
             self.learned.share,
         )
-        if self.learned.effects is not None:
-            none = np.zeros(len(raw), np.int64)
-            bits = (none if each is None else each for each in (now, before))
-            shown = Shown(raw, told[:, self._beside()], *bits)
-            raw = raw + effect_rows(self.learned.effects, shown)
+        none = np.zeros(len(raw), np.int64)
+        step = context[:, self._step] if self._step >= 0 else none - 1
+        bits = (none if each is None else each for each in (now, before))
+        raw = spoilt_rows(Shown(raw, step, *bits), self.learned.effects)
         return self.learned.calibration.apply(link_raw(raw, LOGISTIC, 1.0))
 
     def score_one(
@@ -242,10 +241,10 @@ class IntentModel:
             "calibration": [c.a, c.b, c.c],
             "share": self.learned.share,
             "trees": self.learned.trees.to_bytes(),
-            "effects": None if self.learned.effects is None else self.learned.effects.to_bytes(),
         }
         linear = {f"linear_{name}": part for name, part in self.learned.linear._asdict().items()}
-        return pack(KIND, meta, {**self.learned.vocabulary._asdict(), **linear})
+        effects = {f"effects_{name}": part for name, part in self.learned.effects._asdict().items()}
+        return pack(KIND, meta, {**self.learned.vocabulary._asdict(), **linear, **effects})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "IntentModel":
@@ -261,10 +260,10 @@ class IntentModel:
             told = msgspec.convert(meta, _Meta)
             vocabulary = Vocabulary(*(arrays[name] for name in Vocabulary._fields))  # type: ignore[arg-type]
             linear = LinearModel(*(arrays[f"linear_{name}"] for name in LinearModel._fields))  # type: ignore[arg-type]
+            effects = SignalEffects(*(arrays[f"effects_{n}"] for n in SignalEffects._fields))  # type: ignore[arg-type]
         except (msgspec.ValidationError, KeyError) as error:
             raise ModelError(f"Expected an intent model, got other content: {error}") from error
         trees, calibration = TreeEnsemble.from_bytes(told.trees), Calibration(*told.calibration)
-        effects = None if told.effects is None else TreeEnsemble.from_bytes(told.effects)
         learned = Learned(vocabulary, trees, linear, told.share, calibration, effects)
         return cls(told.feature_hash, told.names, told.inputs, told.context, learned)
 
@@ -284,14 +283,14 @@ def score_intent(
 ) -> float:
     """Score one event in compiled code; see :meth:`IntentModel.score_one`."""
     unspoilt = unspoilt_log_odds(values, context, tables)
-    return intent_of(unspoilt + effect_of(now, before, tables.effects), tables)
+    return intent_of(spoilt(unspoilt, now, before, tables.effects), tables)
 
 
 @njit(cache=True, nogil=True)
 def unspoilt_log_odds(
     values: NDArray[np.float64], context: NDArray[np.int64], tables: IntentTables
 ) -> float:
-    """Give the log-odds that effects are to be added to, and let them take up the event."""
+    """Give the log-odds, before calibration, of an event as if no signal had shown."""
     row = tables.row
     width = tables.picked.shape[0]
     for j in range(width):
@@ -301,8 +300,7 @@ def unspoilt_log_odds(
     encode_one(context, tables.vocabulary, row, width)
     trees = scan_raw(row, tables.trees, tables.reach) / tables.trees.settings[0]
     raw = (1.0 - tables.share) * trees + tables.share * linear_one(row, tables.linear)
-    begin_effects(raw, row, tables.effects)
-    return float(raw)
+    return corrected(raw, context[tables.step] if tables.step >= 0 else -1, tables.effects)
 
 
 @njit(cache=True, nogil=True)
@@ -345,4 +343,3 @@ class _Meta(msgspec.Struct):
     calibration: tuple[float, float, float]
     share: float
     trees: bytes
-    effects: bytes | None

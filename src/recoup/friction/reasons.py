@@ -20,13 +20,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.events import TIMESTAMP, EventBatch
-from recoup.friction.effects import effect_of
+from recoup.friction.effects import spoilt
 from recoup.friction.intent import IntentModel, IntentTables, intent_of, unspoilt_log_odds
 from recoup.friction.moment import Rows
 from recoup.friction.signals import SIGNALS, Detected
 
-MOST_APART: Final = 8
-"""Signals told apart exactly, over all 2^8 subsets; of more, those whose repair would bring least
+MOST_APART: Final = 10
+"""Signals told apart exactly, over all 2^10 subsets; of more, those whose repair would bring least
 are one together, and share its part in proportion to what each would bring."""
 
 SLICES: Final = (
@@ -268,8 +268,8 @@ def _explain(
 ) -> int:
     """Fill the desk with one row a signal, and give how many."""
     base = unspoilt_log_odds(values, context, tables)
-    _end(base + effect_of(now, before, tables.effects), tables, desk.ends[0])
-    _end(base + effect_of(0, 0, tables.effects), tables, desk.ends[1])
+    _end(spoilt(base, now, before, tables.effects), tables, desk.ends[0])
+    _end(base, tables, desk.ends[1])
     count = 0
     for signal in range(desk.out.shape[0]):
         bit = 1 << signal
@@ -277,19 +277,19 @@ def _explain(
             row = desk.out[count]
             row[:] = 0.0
             row[_SIGNAL], row[_SHOWN] = signal, (now >> signal) & 1
-            alone = base + effect_of(now & ~bit, before & ~bit, tables.effects)
+            alone = spoilt(base, now & ~bit, before & ~bit, tables.effects)
             row[_REPAIRED] = intent_of(alone, tables)
             count += 1
     players = _number(count, False, desk)  # noqa: FBT003
     for subset in range(1 << players):
         keep = _kept(subset, count, desk)
-        raw = base + effect_of(now & keep, before & keep, tables.effects)
+        raw = spoilt(base, now & keep, before & keep, tables.effects)
         desk.value[0, subset], desk.value[1, subset] = raw, intent_of(raw, tables)
     _share_out(desk.value[0], players, count, desk, _LOG_ODDS)
     _share_out(desk.value[1], players, count, desk, _SHARE)
     players = _number(count, True, desk)  # noqa: FBT003
     for subset in range(1 << players):
-        raw = base + effect_of(_kept(subset, count, desk), before, tables.effects)
+        raw = spoilt(base, _kept(subset, count, desk), before, tables.effects)
         desk.value[1, subset] = -intent_of(raw, tables)
     _share_out(desk.value[1], players, count, desk, _LOST)
     return count

@@ -141,7 +141,7 @@ class Detected(msgspec.Struct, frozen=True):
         Signals that the session showed before the event, a bit each, shape (n,).
     step
         Code of the event; of one that is nothing but a symptom, that of the event before it: where
-        the journey would stand without it. Shape (n,).
+        the journey would stand without it (for a failed add, ``add_to_cart``). Shape (n,).
     """
 
     signals: NDArray[np.bool_]
@@ -391,6 +391,8 @@ def _stands_at(
             any_shown = True
             bits |= 1 << index
     own[_SHOWN] = float(bits)
+    if shown[_D6]:
+        return _ADD
     if any_shown and _IS_SYMPTOM[code] and own[_CALM] >= 0.0:
         return int(own[_CALM])
     own[_CALM] = float(code)

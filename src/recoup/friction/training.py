@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError
 from recoup.events import MICROS, EventBatch, take
 from recoup.friction.effects import (
-    BESIDE,
     EffectSettings,
     Shown,
     effects_out_of_fold,
@@ -249,7 +248,7 @@ def _calibrate(
 ) -> tuple[NDArray[np.float64], Calibration]:
     """Fit the calibration, and give the calibrated probabilities that it was fitted to."""
     rows = held.rows
-    raw = shown.base + effects_out_of_fold(shown, rows.positive, rows.visitor, settings.effects)
+    raw = effects_out_of_fold(shown, rows.positive, rows.visitor, settings.effects)
     scores = link_raw(raw, LOGISTIC, 1.0)
     calibration = fit_calibration(scores, rows.positive)
     return calibration.apply(scores), calibration
@@ -261,17 +260,15 @@ def _calm(rows: IntentRows) -> IntentRows:
 
 
 class _Held(msgspec.Struct, frozen=True):
-    """Later rows with the log-odds of models of earlier ones, and their encoded context beside.
-
-    ``raw`` has a column per number of trees.
-    """
+    """Later rows with the log-odds of models of earlier ones: a column per number of trees."""
 
     rows: IntentRows
     raw: NDArray[np.float64]
-    beside: NDArray[np.float64]
 
     def shown(self, which: int) -> Shown:
-        return Shown(self.raw[:, which], self.beside, self.rows.now, self.rows.before)
+        rows = self.rows
+        step = rows.context[:, CONTEXT_COLUMNS.index("event")]
+        return Shown(self.raw[:, which].copy(), step.copy(), rows.now, rows.before)
 
 
 def _best_of(held: _Held, settings: IntentSettings) -> int:
@@ -328,7 +325,7 @@ def _hold_out(rows: IntentRows, settings: IntentSettings) -> _Held:
     edges = np.quantile(np.unique(start), [*settings.origins, 1.0]).astype(np.int64)
     edges[-1] = int(start.max()) + 1
     parts: list[IntentRows] = []
-    scores: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    scores: list[NDArray[np.float64]] = []
     for origin, end in pairwise(edges.tolist()):
         earlier = _calm(rows.where(_session_wise(rows, rows.ts, np.maximum) < origin))
         later = rows.where((start >= origin) & (start < end))
@@ -336,13 +333,12 @@ def _hold_out(rows: IntentRows, settings: IntentSettings) -> _Held:
             continue
         parts.append(later)
         scores.append(_score_later(earlier, later, settings))
-    raw, beside = (np.concatenate(each) for each in zip(*scores, strict=True))
-    return _Held(_concat(parts), raw, beside)
+    return _Held(_concat(parts), np.concatenate(scores))
 
 
 def _score_later(
     earlier: IntentRows, later: IntentRows, settings: IntentSettings
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> NDArray[np.float64]:
     booster, linear = _fit(earlier, settings, settings.seeds[0], settings.rounds[-1])
     context = encode_context(later.context, learn_vocabulary(earlier.labelled))
     table = _matrix(later, context)
@@ -350,9 +346,7 @@ def _score_later(
     trees = [
         np.asarray(booster.predict(table, num_iteration=k, raw_score=True)) for k in settings.rounds
     ]
-    raw = [blend(told, beside, settings.linear_share) for told in trees]
-    columns = [CONTEXT_COLUMNS.index(name) for name in BESIDE]
-    return np.column_stack(raw), context[:, columns]
+    return np.column_stack([blend(told, beside, settings.linear_share) for told in trees])
 
 
 def _concat(parts: list[IntentRows]) -> IntentRows:

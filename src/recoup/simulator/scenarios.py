@@ -66,6 +66,19 @@ _MORE: Final = (
     DefectSpec("promise-slips", "K11", {"country": "AT"}, 0.35, None, 0.8, 0.5, 4.0),
 )
 """With those of ``default``, one of each type that the shop can have."""
+_DECOY: Final = {
+    "S6": 4000.0, "D2": 7.0, "D8": 7000.0, "L3": 0.0, "D7": 0.0, "C1": 0.1, "C2": 0.2, "C3": 0.0,
+    "C4": 0.0, "K2": 0.0, "K3": 0.0, "K4": 0.0, "K8": 0.0, "K11": 4.0,
+}  # fmt: skip
+_LASTING: Final = {"S6": 0.8, "D2": 1.5, "C4": 1.2, "K8": 1.5, "K11": 1.0}
+_DECOYS: Final = tuple(
+    DefectSpec(
+        f"{kind.lower()}-mobile", kind, {"device": "mobile"}, share=0.3,
+        effect=0.1 if kind in _LASTING else 0.0, size=size, lasting=_LASTING.get(kind, 0.0),
+    )
+    for kind, size in _DECOY.items()
+)  # fmt: skip
+"""Symptoms that show as often, of which five harm the rest of the visit and nine do nothing."""
 _SURGE: Final = NuisanceSpec("surge", 0.5, 0.6, {"channel": "social"}, size=3.0, warmth=-1.5)
 _SHIFT: Final = NuisanceSpec("mix_shift", 0.5, None, {"device": "mobile"}, size=0.6)
 _BREAK: Final = NuisanceSpec("tracking_break", 0.55, 0.75, {"browser": "Safari"}, size=0.8)
@@ -121,6 +134,7 @@ SCENARIOS: Final = {
         Scenario("robots", (), EFFECTS, non_shoppers=_ROBOTS),
         _MERCH,
         Scenario("many", (*_DEFAULT, *_MORE), EFFECTS),
+        Scenario("decoys", _DECOYS, EFFECTS, warmth=0.6),
         Scenario(
             "weeks",
             (),
