@@ -16,6 +16,7 @@ from recoup.events import MICROS, EventBatch, concat_batches, take
 from recoup.features import FeatureRows, standard_features
 from recoup.friction.hesitation import HesitationModel
 from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation
+from recoup.friction.signals import Detected
 from recoup.friction.waiting import HESITATION_SCHEMA, LOOKS_S
 from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
 from recoup.policies.value import WAITS_S
@@ -84,11 +85,9 @@ class ByStage:
 
     hash = "by stage"
 
-    def score(
-        self, batch: EventBatch, rows: FeatureRows, stage: NDArray[np.int8]
-    ) -> NDArray[np.float64]:
+    def score(self, batch: EventBatch, rows: FeatureRows, seen: Detected) -> NDArray[np.float64]:
         del batch, rows
-        return np.asarray(0.02 + 0.1 * stage, np.float64)
+        return np.asarray(0.02 + 0.1 * seen.stage, np.float64)
 
 
 def host(*, ticking: bool = True) -> ReplayHost:
