@@ -40,6 +40,7 @@ from recoup.friction.hesitation_training import (
 )
 from recoup.friction.intent_rows import Period
 from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows, collect_waits, state_name, state_of
+from recoup.non_shoppers import Rule, Rules
 
 FEATURES = FeatureSet(
     "small",
@@ -328,3 +329,19 @@ def test_waits_that_the_end_of_the_log_may_have_cut_teach_nothing() -> None:
         fit_hesitation(rows.where(np.arange(4_000) < 200), "x", QUICK)
     with pytest.raises(ModelError, match="waits that end"):
         fit_hesitation(rows.where(rows.gone_on), "x", QUICK)
+
+
+def test_who_is_no_shopper_teaches_nothing() -> None:
+    """Staff by a rule, a crawler by its behaviour: the waits are those of a log without them."""
+    people = shop(3, visitors=20)
+    begin = max(second for second, *_ in people)
+    staff: list[Line] = [(second, "staff", event, None) for second, _, event, _ in people[:40]]
+    crawler: list[Line] = [(begin + 0.1 * k, "crawler", "view_item", None) for k in range(400)]
+    rules = Rules(rule=(Rule("staff", "visitor", equals=("staff",)),))
+    mixed = sorted([*people, *staff, *crawler])
+    found = collect_waits(
+        [make_batch(mixed)], FeatureStore(FEATURES), Period(), rules=rules, end=10**16
+    )
+    alone = collect_waits([make_batch(people)], FeatureStore(FEATURES), Period(), end=10**16)
+    assert len(found) == len(alone) > 50
+    np.testing.assert_array_equal(np.sort(found.wait_s), np.sort(alone.wait_s))

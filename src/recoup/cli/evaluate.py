@@ -94,6 +94,7 @@ def evaluate_repeat_command(  # noqa: PLR0913
     start: From = None,
     until: Until = None,
     history: History = None,
+    rules: RulesFile = None,
     version: ModelVersion = None,
     format: Format = None,  # noqa: A002
     mapping: Mapping = None,
@@ -115,6 +116,7 @@ def evaluate_repeat_command(  # noqa: PLR0913
             start=parse_moment(start, "--from"),
             until=parse_moment(until, "--until"),
             history=None if history is None else open_log(history, None, None),
+            rules=read_rules(rules),
             progress=tick,
             version=version,
         )

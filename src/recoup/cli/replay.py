@@ -74,6 +74,7 @@ def replay(  # noqa: PLR0913 - one argument an option
             intent=models.intent,
             hesitation=models.hesitation,
             served=models.served,
+            repeat=models.repeat,
             rules=read_rules(rules, privacy=privacy, secret_file=secret_file),
             progress=tick,
         )

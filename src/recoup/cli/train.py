@@ -84,12 +84,13 @@ def train_intent_command(  # noqa: PLR0913 - one argument an option
 
 
 @train.command("repeat", epilog=EXIT_CODES)
-def train_repeat_command(
+def train_repeat_command(  # noqa: PLR0913 - one argument an option
     source: Log,
     *,
     registry: Registry,
     until: Until = None,
     history: History = None,
+    rules: RulesFile = None,
     horizon_days: Annotated[
         int | None,
         typer.Option(min=1, help="Days ahead; chosen by the length of the log if not given."),
@@ -113,6 +114,7 @@ def train_repeat_command(
             registry,
             until=parse_moment(until, "--until"),
             history=None if history is None else open_log(history, None, None),
+            rules=read_rules(rules),
             horizon_days=horizon_days,
             progress=tick,
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError
 from recoup.events import MICROS, EventBatch, hash_column
 from recoup.friction.bg_nbd import Histories
+from recoup.non_shoppers import NonShoppers, Rules
 
 DAY: Final = 86_400 * MICROS
 """Microseconds of a day; days are UTC and counted from 1970-01-01."""
@@ -76,24 +77,81 @@ class Orders(msgspec.Struct, frozen=True):
         return np.unique(self.customer[(self.day >= start) & (self.day < end)])
 
 
-def collect_orders(batches: Iterable[EventBatch]) -> Orders:
+PURCHASES: Final = pl.Schema(
+    {
+        "customer": pl.Int64(),
+        "order": pl.Int64(),
+        "ts": pl.Int64(),
+        "value": pl.Float64(),
+        "quantity": pl.Float64(),
+        "visitor": pl.String(),
+    }
+)
+"""Purchases of a log: keys of customer and order (0: unnamed), when, currency units, units, who."""
+
+
+def collect_orders(batches: Iterable[EventBatch], rules: Rules | None = None) -> Orders:
     """Read the purchases of a log; an order told twice counts once, where it was told first.
 
     Memory grows with the days on which customers bought, not with events.
+
+    Parameters
+    ----------
+    rules
+        By which bots, monitors, staff and test orders are recognised: they are no customers.
+
+    Raises
+    ------
+    ModelError
+        If there is no purchase of a shopper.
+    """
+    non_shoppers, strangers, parts = NonShoppers(rules), set[str](), []
+    for batch in batches:
+        seen = non_shoppers.step(batch, batch.column("visitor").astype(np.int64))
+        strangers.update(seen.visitors)
+        parts.append(purchases_of(batch).filter(~pl.Series(seen.mask).filter(_bought(batch))))
+    table = pl.concat(parts) if parts else pl.DataFrame(schema=PURCHASES)
+    return orders_of(table.filter(~pl.col("visitor").is_in(strangers)))
+
+
+def purchases_of(batch: EventBatch) -> pl.DataFrame:
+    """Give the purchases among events: a frame of :data:`PURCHASES`."""
+    numbered = batch.events.with_row_index("event_row")
+    bought = numbered.filter(_bought(batch))
+    lines = batch.items.filter(pl.col("role") == "subject").group_by("event")
+    units = lines.agg(units=pl.col("quantity").fill_null(1).sum())
+    joined = bought.join(
+        units, left_on="event_row", right_on="event", how="left", maintain_order="left"
+    )
+    return pl.DataFrame(
+        {
+            "customer": hash_column(joined["visitor"]),
+            "order": hash_column(joined["order"]),
+            "ts": joined["ts"].to_physical(),
+            "value": (joined["value"].fill_null(0) / MICROS).cast(pl.Float64),
+            "quantity": joined.select(pl.coalesce("quantity", "units", pl.lit(1)))
+            .to_series()
+            .cast(pl.Float64),
+            "visitor": joined["visitor"],
+        },
+        schema=PURCHASES,
+    )
+
+
+def orders_of(purchases: pl.DataFrame) -> Orders:
+    """Give the days on which customers bought.
 
     Raises
     ------
     ModelError
         If there is no purchase.
     """
-    parts = [_purchases(batch) for batch in batches]
-    table = pl.concat(parts) if parts else pl.DataFrame(schema=_SCHEMA)
-    if table.is_empty():
+    if purchases.is_empty():
         raise ModelError(
             "Expected purchases in the log, got none",
             hint="repeat purchase needs `purchase` events; map orders to them",
         )
-    told = table.sort("ts", maintain_order=True)
+    told = purchases.sort("ts", maintain_order=True)
     named = told.filter(pl.col("order") != 0).unique("order", keep="first", maintain_order=True)
     by_day = (
         pl.concat([named, told.filter(pl.col("order") == 0)])
@@ -105,30 +163,5 @@ def collect_orders(batches: Iterable[EventBatch]) -> Orders:
     return Orders(*(by_day[name].to_numpy() for name in names))
 
 
-_SCHEMA: Final = {
-    "customer": pl.Int64,
-    "order": pl.Int64,
-    "ts": pl.Int64,
-    "value": pl.Float64,
-    "quantity": pl.Float64,
-}
-
-
-def _purchases(batch: EventBatch) -> pl.DataFrame:
-    numbered = batch.events.with_row_index("event_row")
-    bought = numbered.filter(pl.col("event") == "purchase")
-    lines = batch.items.filter(pl.col("role") == "subject").group_by("event")
-    units = lines.agg(units=pl.col("quantity").fill_null(1).sum())
-    joined = bought.join(units, left_on="event_row", right_on="event", how="left")
-    return pl.DataFrame(
-        {
-            "customer": hash_column(joined["visitor"]),
-            "order": hash_column(joined["order"]),
-            "ts": joined["ts"].to_physical(),
-            "value": (joined["value"].fill_null(0) / MICROS).cast(pl.Float64),
-            "quantity": joined.select(pl.coalesce("quantity", "units", pl.lit(1)))
-            .to_series()
-            .cast(pl.Float64),
-        },
-        schema=_SCHEMA,
-    )
+def _bought(batch: EventBatch) -> pl.Series:
+    return batch.events["event"] == "purchase"

@@ -10,7 +10,8 @@ import msgspec
 from markupsafe import Markup
 
 from recoup.decisions import Defect, Finding
-from recoup.report import hesitation_story, palette, plots, story, words
+from recoup.report import hesitation_story, palette, plots, repeat_story, story, words
+from recoup.report.repeat import Repeat
 from recoup.report.summary import Segment, Summary
 
 DETAILED: Final = 25
@@ -89,6 +90,7 @@ def render_html(summary: Summary) -> str:
         intake=story.intake(summary),
         models=[story.model(health) for health in summary.models],
         hesitate=_hesitate(summary),
+        repeat=None if summary.repeat is None else _repeat(summary.repeat),
         any_likely=bool(story.likely_defects(summary)),
         plots=_plots(summary),
         actions=_shares(summary.decided.by_action, words.action_words),
@@ -129,6 +131,11 @@ def _hesitate(summary: Summary) -> dict[str, object]:
             for name, drawn in hesitation_story.figures(summary).items()
         },
     }
+
+
+def _repeat(told: Repeat) -> dict[str, object]:
+    drawn = repeat_story.figure(told) if told.overdue else ""
+    return {"sentences": repeat_story.sentences(told), "figure": Markup(drawn)}  # noqa: S704 - our own SVG
 
 
 def write_report(summary: Summary, path: Path) -> None:

@@ -12,6 +12,7 @@ from recoup.friction.watch import InputDrift
 from recoup.models.card import SliceMetrics
 from recoup.non_shoppers import Counted
 from recoup.report.hesitation import Hesitation
+from recoup.report.repeat import Repeat
 
 STAGES: Final = ("sessions", "listing", "item", "cart", "checkout", "purchase")
 """Funnel steps by stage code: landed, listing or search, item, cart, checkout, bought."""
@@ -262,6 +263,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         The trained models that were used, and whether they still hold.
     hesitation
         Where and when shoppers waited, and their signals of behaviour.
+    repeat
+        Customers who are overdue; None without a model of repeat purchase.
     seconds, events_per_second, peak_rss_mb
         What the run took.
 
@@ -303,6 +306,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     saved: Lift | None = None
     models: list[ModelHealth] = []
     hesitation: Hesitation = Hesitation()
+    repeat: Repeat | None = None
 
 
 def summarise(  # noqa: PLR0913
@@ -325,6 +329,7 @@ def summarise(  # noqa: PLR0913
     saved: Lift | None = None,
     models: Sequence[ModelHealth] = (),
     hesitation: Hesitation | None = None,
+    repeat: Repeat | None = None,
     seconds: float = 0.0,
     peak_rss_mb: float = 0.0,
 ) -> Summary:
@@ -366,6 +371,7 @@ def summarise(  # noqa: PLR0913
         saved=saved if decided.executed else None,
         models=list(models),
         hesitation=hesitation or Hesitation(),
+        repeat=repeat,
     )
 
 

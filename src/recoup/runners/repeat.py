@@ -15,6 +15,7 @@ from recoup.friction.orders import DAY, Orders, collect_orders
 from recoup.friction.repeat import NAMES, RepeatModel
 from recoup.friction.repeat_training import Held, RepeatSettings, evaluate_repeat, fit_repeat
 from recoup.models.card import ModelCard, SliceMetrics, reliability_of, slices_of
+from recoup.non_shoppers import Rules
 from recoup.runners.backfill import Progress, admitted
 from recoup.runners.lifecycle import Witness, keep_model, load_model
 from recoup.sources import Source
@@ -39,6 +40,7 @@ def train_repeat_on(
     until: dt.datetime | None = None,
     history: Source | None = None,
     horizon_days: int | None = None,
+    rules: Rules | None = None,
     progress: Progress | None = None,
 ) -> dict[str, object]:
     """Train on the orders of a log, register the model, and give its measures on later times.
@@ -53,6 +55,8 @@ def train_repeat_on(
         Orders of this moment's day (UTC) and later are not read; the end of the log where None.
     horizon_days
         Chosen by the length of the log where None.
+    rules
+        By which bots, monitors, staff and test orders are recognised: they are no customers.
     progress
         Told the number of events read so far.
 
@@ -63,7 +67,7 @@ def train_repeat_on(
     """
     witness, judged = Witness(source.name, _micros(until)), _Judged()
     settings = RepeatSettings(horizon_days=horizon_days)
-    orders = _orders(source, history, progress, witness)
+    orders = _orders(source, history, progress, witness, rules)
     end = _day(until) if until is not None else _last(orders)
     model, metrics = fit_repeat(orders, end, settings, judged=judged)
     card = ModelCard(
@@ -101,6 +105,7 @@ def evaluate_repeat_on(
     start: dt.datetime | None = None,
     until: dt.datetime | None = None,
     history: Source | None = None,
+    rules: Rules | None = None,
     progress: Progress | None = None,
     version: int | None = None,
 ) -> dict[str, object]:
@@ -127,7 +132,7 @@ def evaluate_repeat_on(
         If the registry holds no such model, or nobody can be judged.
     """
     model = load_repeat(registry, version)
-    orders = _orders(source, history, progress, Witness(source.name))
+    orders = _orders(source, history, progress, Witness(source.name), rules)
     end = min(_last(orders), _day(until)) if until is not None else _last(orders)
     at = _day(start) if start is not None else _origin(model, end)
     return {
@@ -159,10 +164,14 @@ def load_repeat(
 
 
 def _orders(
-    source: Source, history: Source | None, progress: Progress | None, witness: Witness
+    source: Source,
+    history: Source | None,
+    progress: Progress | None,
+    witness: Witness,
+    rules: Rules | None,
 ) -> Orders:
     earlier: Iterator[EventBatch] = iter(()) if history is None else admitted(history)
-    return collect_orders(witness.watch(chain(earlier, admitted(source, progress))))
+    return collect_orders(witness.watch(chain(earlier, admitted(source, progress))), rules)
 
 
 def _origin(model: RepeatModel, end: int) -> int:

@@ -17,6 +17,7 @@ from recoup.engine import NO_TICKS, Engine, Intent, Settings, Step
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
 from recoup.friction.hesitation import HesitationModel
+from recoup.friction.repeat import RepeatModel
 from recoup.friction.waiting import HESITATION_SCHEMA
 from recoup.friction.watch import InputWatch
 from recoup.intake import Intake
@@ -33,9 +34,11 @@ from recoup.report import (
     to_json,
     write_report,
 )
+from recoup.report.repeat import Repeat
 from recoup.runners.hesitating import HesitationWatch
 from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.local import LocalRunner
+from recoup.runners.repeating import CUSTOMERS, OrderBook, write_customers
 from recoup.runners.ticks import TICK_S
 from recoup.sources import Source, SourceBatch, merge_findings, removed_of
 from recoup.state import Changes
@@ -61,6 +64,7 @@ def replay_source(  # noqa: PLR0913
     intent: Intent | None = None,
     hesitation: HesitationModel | None = None,
     served: Loaded | None = None,
+    repeat: RepeatModel | None = None,
     rules: Rules | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -83,6 +87,8 @@ def replay_source(  # noqa: PLR0913
         A trained model; with one, shoppers who wait too long at a tick are decided on.
     served
         What the registry keeps of that model: its inputs and its calibration are then watched.
+    repeat
+        A trained model of repeat purchase; with one, ``customers`` says who is overdue.
     rules
         By which bots, monitors, staff and test orders are recognised; the built-in ones if None.
     progress
@@ -102,7 +108,8 @@ def replay_source(  # noqa: PLR0913
         settings = Settings(executes=False, rules=rules or Rules())
         engine = Engine(settings, intent=intent, hesitation=hesitation)
         watch = None if served is None else InputWatch(served.kept.reference, engine.features.names)
-        host = ReplayHost(engine, out / ROW_FILES, watch=watch)
+        book = None if repeat is None else OrderBook()
+        host = ReplayHost(engine, out / ROW_FILES, watch=watch, book=book)
         runner = LocalRunner(
             host,
             journal,
@@ -138,6 +145,7 @@ def replay_source(  # noqa: PLR0913
             abandonment_horizon_s=round(engine.settings.abandonment_s),
             models=_models(served, watch, journeys),
             hesitation=host.hesitating.result(),
+            repeat=_customers(book, repeat, journeys, out / CUSTOMERS),
             seconds=time.perf_counter() - begun,
             peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
@@ -157,6 +165,8 @@ class ReplayHost:
         Directory for the served feature rows, one file per batch; None writes none.
     watch
         Counts what a trained model reads; None watches nothing.
+    book
+        Keeps purchases; None keeps none.
 
     Attributes
     ----------
@@ -165,10 +175,16 @@ class ReplayHost:
     """
 
     def __init__(
-        self, engine: Engine, features: Path | None, *, watch: InputWatch | None = None
+        self,
+        engine: Engine,
+        features: Path | None,
+        *,
+        watch: InputWatch | None = None,
+        book: OrderBook | None = None,
     ) -> None:
         self.engine = engine
         self.watch = watch
+        self.book = book
         self.features = features
         self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
         self.decisions = DecisionTally()
@@ -196,6 +212,8 @@ class ReplayHost:
         self.sessions.step(Steps(seen.batch.events, seen.rows.session, seen.stage, seen.intent))
         self.sessions.leave_out(step.recognised.sessions)
         self.hesitating.step(step)
+        if self.book is not None:
+            self.book.step(step)
         if self.features is not None:
             feature_frame(step).write_parquet(self.features / f"{self._batches:08}.parquet")
         self._batches += 1
@@ -210,6 +228,7 @@ class ReplayHost:
         return {
             **self.engine.snapshot(),
             **({} if self.watch is None else {self.watch.name: self.watch.snapshot()}),
+            **({} if self.book is None else prefixed(self.book.name, self.book.snapshot())),
             self.sessions.name: self.sessions.snapshot(),
             **prefixed(self.hesitating.name, self.hesitating.snapshot()),
             self.decisions.name: self.decisions.snapshot(),
@@ -226,6 +245,8 @@ class ReplayHost:
         }
         if self.watch is not None:
             own[self.watch.name] = self.watch.snapshot()
+        if self.book is not None:
+            own[self.book.name] = self.book.changes()
         engine, beside = self.engine.changes(), gather(own)
         return Changes(engine.saved | beside.saved, engine.dropped + beside.dropped)
 
@@ -241,11 +262,21 @@ class ReplayHost:
             self.decisions.restore(parts[self.decisions.name])
             if self.watch is not None:
                 self.watch.restore(parts[self.watch.name])
+            if self.book is not None:
+                self.book.restore_parts(under(self.book.name, parts))
             self._batches = msgspec.msgpack.decode(parts["replay"], type=int)
         except (KeyError, msgspec.MsgspecError) as error:
             raise SnapshotError(
                 f"Expected the snapshot of a replay, got one without {error}"
             ) from error
+
+
+def _customers(
+    book: OrderBook | None, model: RepeatModel | None, journeys: Journeys, path: Path
+) -> Repeat | None:
+    if book is None or model is None or journeys.period.until is None:
+        return None
+    return write_customers(book.purchases(), model, journeys.period.until, path)
 
 
 def _models(

@@ -1,0 +1,158 @@
+"""Purchases gathered beside the engine, and who of the customers is overdue at the end."""
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from recoup.engine import Step
+from recoup.events import TIMESTAMP
+from recoup.friction.orders import DAY, PURCHASES, orders_of, purchases_of
+from recoup.friction.repeat import RepeatModel
+from recoup.parts import Runs, frame_bytes
+from recoup.report.repeat import EDGES_DAYS, OverdueBin, Repeat
+from recoup.state import Changes
+
+CUSTOMERS: Final = "customers.parquet"
+
+
+class OrderBook:
+    """Keeps shoppers' purchases, and says as of the end who is overdue, and by how much.
+
+    Memory grows with purchases, some 80 bytes each; a receipt seen again is one more.
+
+    Examples
+    --------
+    >>> from recoup.engine import Engine
+    >>> from recoup.testing import random_batch
+    >>> book = OrderBook()
+    >>> book.step(Engine().step(random_batch(300, seed=1)))
+    >>> book.purchases().height
+    22
+    """
+
+    name = "orders"
+
+    def __init__(self) -> None:
+        self._runs = Runs(_in_order, pl.DataFrame(schema=PURCHASES), ordered=True)
+
+    def step(self, step: Step, /) -> None:
+        """Take the purchases of a batch; customers found to be no shoppers are taken out."""
+        bought = purchases_of(step.shoppers.batch)
+        if bought.height:
+            self._runs.add(bought)
+        if step.recognised.visitors:
+            left = pl.col("visitor").is_in(step.recognised.visitors)
+            self._runs.replace(self._runs.whole().filter(~left))
+
+    def purchases(self) -> pl.DataFrame:
+        """Give what was bought so far, in order of time: a frame of ``PURCHASES``."""
+        return self._runs.whole()
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Give the whole state, in parts."""
+        return {"00000000": frame_bytes(self._runs.whole())}
+
+    def changes(self) -> Changes:
+        """Give the purchases that are new since the last call, as parts to save."""
+        return self._runs.changes()
+
+    def restore_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Take up the state that the parts of all calls of :meth:`changes` hold together.
+
+        Raises
+        ------
+        SnapshotError
+            If there is none.
+        """
+        self._runs.restore_parts(parts)
+
+
+def write_customers(
+    purchases: pl.DataFrame, model: RepeatModel, until: dt.datetime, path: Path
+) -> Repeat | None:
+    """Write a row for each customer as of the end of a log, and give what is told of them.
+
+    Parameters
+    ----------
+    until
+        The log's last event: customers are judged as of the start of the next day.
+    path
+        Parquet: ``visitor``, ``orders`` (days on which they bought), ``last_order``, and in days
+        ``elapsed``, ``usual``, ``latest`` and ``overdue_by``; ``p_purchase`` within the horizon.
+
+    Returns
+    -------
+    None where nobody has bought.
+    """
+    if purchases.is_empty():
+        return None
+    at = _micros(until) // DAY + 1
+    customers = customers_at(purchases, model, at)
+    customers.write_parquet(path)
+    late = customers.filter(pl.col("overdue_by") > 0)
+    return Repeat(
+        as_of=dt.date(1970, 1, 1) + dt.timedelta(days=at),
+        horizon_days=model.laws.horizon_days,
+        customers=customers.height,
+        returned=customers.filter(pl.col("orders") > 1).height,
+        expected_buyers=float(customers["p_purchase"].sum()),
+        overdue=late.height,
+        overdue_by_days=_median(late["overdue_by"]),
+        bins=[
+            _bin(late, *edges) for edges in zip(EDGES_DAYS, (*EDGES_DAYS[1:], None), strict=True)
+        ],
+        model=model.hash,
+    )
+
+
+def customers_at(purchases: pl.DataFrame, model: RepeatModel, at: int) -> pl.DataFrame:
+    """Give a row for each customer as of the start of a day, the longest overdue first."""
+    orders = orders_of(purchases)
+    late, said = model.overdue(orders, at), model.predict(orders, at)
+    past = orders.before(at)
+    names = purchases.unique("customer", keep="last", maintain_order=True)
+    days = past.day[np.r_[past.starts[1:], len(past)] - 1]
+    known = pl.DataFrame(
+        {
+            "customer": late.customer,
+            "orders": past.histories(at).repeats.astype(np.int64) + 1,
+            "last_order": pl.Series(days * DAY).cast(TIMESTAMP).dt.date(),
+            "elapsed": late.elapsed,
+            "usual": late.usual,
+            "latest": late.latest,
+            "overdue_by": late.by,
+            "p_purchase": said.ours,
+        }
+    )
+    named = known.join(names.select("customer", "visitor"), on="customer", how="left")
+    told = named.select("visitor", pl.all().exclude("visitor", "customer"))
+    return told.sort("overdue_by", "visitor", descending=[True, False])
+
+
+def _bin(late: pl.DataFrame, over: float, until: float | None) -> OverdueBin:
+    inside = pl.col("overdue_by") > over
+    if until is not None:
+        inside &= pl.col("overdue_by") <= until
+    own = late.filter(inside)
+    return OverdueBin(
+        over_days=over,
+        until_days=until,
+        customers=own.height,
+        expected_buyers=float(own["p_purchase"].sum()),
+    )
+
+
+def _median(days: pl.Series) -> float | None:
+    return float(np.median(days.to_numpy())) if len(days) else None
+
+
+def _micros(moment: dt.datetime) -> int:
+    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+
+
+def _in_order(purchases: pl.DataFrame) -> pl.DataFrame:
+    return purchases.sort(purchases.columns)
