@@ -150,7 +150,9 @@ def judge(runs: list[dict[str, tuple[Estimate, float]]]) -> Iterator[dict[str, A
         errors = np.array([found.value - true for found, true in pairs])
         covered = sum(found.low <= true <= found.high for found, true in pairs)
         low, high = stats.binomtest(covered, len(pairs)).proportion_ci(1 - 0.01 / len(own))
-        bias = float(errors.mean() / (errors.std(ddof=1) / np.sqrt(len(pairs))))
+        # Naively nothing may be early in any log: then there is no error to divide by.
+        error = float(errors.std(ddof=1)) / np.sqrt(len(pairs))
+        bias = float(errors.mean()) / error if error > 1e-9 else float("nan")
         yield {
             "figure": name,
             "truth": round(pairs[0][1], 4),

@@ -146,7 +146,8 @@ def passes(held: int, runs: int, comparisons: int = 20) -> bool:
 def closed_loop(seed: int, visitors: int, holdout: float) -> Frames:
     """Let the engine decide in a shop, with fixed beliefs, and give its journal."""
     shop = Shop(visitors, 1.0, seed, load_scenario("default"))
-    policy = PolicySettings(holdout_share=holdout, random_share=0.1 if holdout < 1 else 0.0)
+    random = 0.1 if holdout < 1 else 0.0
+    policy = PolicySettings(holdout_share=holdout, random_share=random, seed=seed)
     engine = Engine(Settings(horizon_s=HORIZON_S, lateness_s=600.0, review_s=1e9, policy=policy))
     made, came, decisions = [], [], None
     while not shop.done:

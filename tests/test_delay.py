@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
+from benchmarks import delay_coverage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -421,3 +422,15 @@ def test_command_tells_a_bad_policy_file(reference_dir: Path, tmp_path: Path) ->
     arguments = ["delay", table, *options.split(), "--outcome", "y_terminal"]
     result = CliRunner().invoke(command(), [*arguments, "--policy", str(tmp_path / "pi.json")])
     assert isinstance(result.exception, SourceError)
+
+
+@pytest.mark.slow
+def test_in_the_simulated_shop_intervals_hold_the_truth_and_realised_times_do_not() -> None:
+    truth = delay_coverage.law(visitors=150_000)
+    runs = [delay_coverage.run(seed, truth, visitors=15_000) for seed in range(30)]
+    lines = {line["figure"]: line for line in delay_coverage.judge(runs)}
+    for name, line in lines.items():
+        assert line["passes"] or name.startswith("naive"), line
+    for part in ("late", "missed"):
+        assert lines[f"naive {part}"]["bias_in_errors"] > 10
+        assert lines[f"naive {part}"]["coverage"] < 0.5

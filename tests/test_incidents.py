@@ -3,10 +3,12 @@
 import datetime as dt
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 import pytest
+from benchmarks import incident_coverage
 from scipy import stats
 
 from recoup.causal import Incident, episodes, incident_cost, session_table
@@ -180,3 +182,59 @@ def test_from_the_command_line(
         main()
     assert ended.value.code == 1
     assert "nonsense" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_moments_may_be_of_any_unit_and_zone(unit: Literal["ms", "us", "ns"]) -> None:
+    table, _ = _sessions(3, n=8_000)
+    incident = Incident("touched", START, END)
+    whole = table.with_columns(ts=pl.col("ts") // 1_000 * 1_000)
+    want = incident_cost(whole, incident)
+    moments = pl.col("ts").cast(pl.Datetime("us")).cast(pl.Datetime(unit))
+    for zone in (None, "UTC", "Asia/Tokyo"):
+        here = moments if zone is None else moments.dt.replace_time_zone("UTC")
+        zoned = here if zone is None else here.dt.convert_time_zone(zone)
+        assert incident_cost(whole.with_columns(ts=zoned), incident) == want
+    with pytest.raises(SchemaError, match="microseconds"):
+        incident_cost(whole.with_columns(ts=pl.col("ts").cast(pl.String)), incident)
+
+
+def test_money_is_right_where_those_who_come_back_have_fuller_carts() -> None:
+    """Half of the lost orders come back within their row, twice as large."""
+    errors, orders_times_mean, held = [], [], 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        n = 20_000
+        ts = np.sort(rng.integers(0, 12 * DAY_US, n))
+        safari = rng.random(n) < 0.4
+        due = (rng.random(n) < 0.06) * rng.lognormal(4, 0.5, n)
+        broken = safari & (ts >= START) & (ts < END) & (due > 0) & (rng.random(n) < 0.6)
+        back = broken & (rng.random(n) < 0.5)
+        value = np.where(back, 2 * due, np.where(broken, 0.0, due))
+        table = pl.DataFrame(
+            {
+                "ts": ts,
+                "visitor": np.arange(n),
+                "touched": safari,
+                "orders": (value > 0).astype(int),
+                "value": value,
+            }
+        )
+        found = incident_cost(table, Incident("touched", START, END))
+        true = float((due - value).sum())
+        held += found.lost_value.low <= true <= found.lost_value.high
+        errors.append(found.lost_value.value - true)
+        own = table.filter("touched")
+        mean = float(own["value"].sum()) / float(own["orders"].sum())
+        orders_times_mean.append(found.lost_orders.value * mean - true)
+    assert held >= 26
+    assert abs(np.mean(errors)) < 3 * np.std(errors) / np.sqrt(30)
+    assert np.mean(orders_times_mean) > 5 * np.std(orders_times_mean) / np.sqrt(30)
+
+
+@pytest.mark.slow
+def test_in_the_simulated_shop_the_cost_is_covered() -> None:
+    runs = [incident_coverage.run(seed, visitors=12_000, days=5.0) for seed in range(24)]
+    lines = {line["figure"]: line for line in incident_coverage.judge(runs)}
+    assert lines["orders"]["passes"], lines
+    assert lines["value"]["passes"], lines

@@ -10,10 +10,10 @@ of acting at a point, N of waiting and acting at the next OPEN point, V0 of neve
   here, and an act is worth more than none) or *unnecessary* (worth no more), and points where the
   policy acts and the log did not: *late* where it acted afterwards, else *missed*.
 
-Every interval is normal, on scores that are doubly robust and clustered by what is independent.
-Nuisances are fitted on other folds. The split into early and unnecessary takes the sign of M from
-the data: where M is near 0 beside its error, the two parts (not their sum) are uncertain beyond
-their intervals; `Delay.undecided_share` says how far.
+Every interval is Student's (see `recoup.causal.estimate.freedom`), on scores that are doubly robust
+and clustered by what is independent. Nuisances are fitted on other folds. The split into early and
+unnecessary takes the sign of M from the data: where M is near 0 beside its error, the two parts
+(not their sum) are uncertain beyond their intervals; `Delay.undecided_share` says how far.
 """
 
 import math
@@ -404,7 +404,7 @@ def _curve(mean_of: _Means, psi: Floats, fitted: Nuisance) -> list[Delayed]:
     ).value
     advantage = _sum_from(psi)
     values = [mean_of(never + advantage[:, point]) for point in range(log.points)]
-    reach = _band_reach(mean_of, never[:, None] + advantage)
+    reach = _band_reach(mean_of, never[:, None] + advantage) / normal_quantile(mean_of.level)
     return [
         Delayed(
             each.value,
@@ -412,8 +412,8 @@ def _curve(mean_of: _Means, psi: Floats, fitted: Nuisance) -> list[Delayed]:
             each.high,
             each.se,
             time=log.times[point],
-            band_low=each.value - reach * each.se,
-            band_high=each.value + reach * each.se,
+            band_low=each.value - reach * (each.value - each.low),
+            band_high=each.value + reach * (each.high - each.value),
             advantage=mean_of(advantage[:, point]),
         )
         for point, each in enumerate(values)

@@ -59,8 +59,8 @@ class IncidentCost(msgspec.Struct, frozen=True, kw_only=True):
     Parameters
     ----------
     lost_orders, lost_value
-        In all, in orders and in the unit of the value column, with intervals. A lost order is worth
-        what the segment's orders outside the incident are worth on average.
+        In all, in orders and in the unit of the value column, with intervals. The orders that were
+        due are taken to be worth what the segment's orders outside the incident are on average.
     sessions
         That it touched while it lasted.
     observed_orders, expected_orders
@@ -160,6 +160,7 @@ def incident_cost(
         return _refused(table, target, _reason(before))
     blocks = _blocks(table.ts, (since, until))
     lost, dispersion = _lost(table, target, blocks, level)
+    observed = float(table.value[target].sum())
     money = _worth(table, target, lost, level)
     return IncidentCost(
         lost_orders=lost,
@@ -167,8 +168,8 @@ def incident_cost(
         sessions=int(target.sum()),
         observed_orders=float(table.orders[target].sum()),
         expected_orders=float(table.orders[target].sum()) + lost.value,
-        observed_value=float(table.value[target].sum()),
-        expected_value=float(table.value[target].sum()) + money.value,
+        observed_value=observed,
+        expected_value=observed + money.value,
         dispersion=dispersion,
         placebo=_placebos(table, since, until, level),
         refused=None,
@@ -191,7 +192,7 @@ class _Table(msgspec.Struct, frozen=True):
 
 def _end(sessions: pl.DataFrame, incident: Incident) -> int:
     require_columns(sessions, ["ts", "visitor", incident.touched])
-    last = int(sessions["ts"].to_physical().cast(pl.Int64).max()) + 1  # type: ignore[arg-type]
+    last = int(_micros(sessions["ts"]).max()) + 1
     until = last if incident.until is None else incident.until
     if until <= incident.since:
         raise ConfigError(
@@ -208,13 +209,24 @@ def _read(
     largest = float(np.finfo(np.float64).max)
     attributes = [_codes(sessions[name]) for name in adjust]
     return _Table(
-        ts=sessions["ts"].to_physical().cast(pl.Int64).to_numpy(),
+        ts=_micros(sessions["ts"]),
         visitor=sessions["visitor"].rank("dense").cast(pl.Int64).to_numpy() - 1,
         touched=sessions[incident.touched].cast(pl.Boolean).fill_null(value=False).to_numpy(),
         orders=number_column(sessions, orders, low=0.0, high=largest),
         value=number_column(sessions, value, low=0.0, high=largest),
         attributes=np.column_stack(attributes or [np.zeros(sessions.height, np.int64)]),
     )
+
+
+def _micros(ts: pl.Series) -> Ints:
+    """Give moments as int64 microseconds UTC; numbers are microseconds already."""
+    if ts.dtype.is_integer():
+        return ts.cast(pl.Int64).to_numpy()
+    if not isinstance(ts.dtype, (pl.Datetime, pl.Date)):
+        raise SchemaError(f"Expected times or microseconds in column 'ts', got {ts.dtype}")
+    if isinstance(ts.dtype, pl.Datetime) and ts.dtype.time_zone is not None:
+        ts = ts.dt.convert_time_zone("UTC")
+    return ts.cast(pl.Datetime("us")).to_physical().to_numpy()
 
 
 def _codes(column: pl.Series) -> Ints:
@@ -250,10 +262,11 @@ def _lost(table: _Table, target: Bools, blocks: Ints, level: float) -> tuple[Est
 
 
 def _worth(table: _Table, target: Bools, lost: Estimate, level: float) -> Estimate:
-    """Put a value on lost orders: that of the segment's orders when nothing was wrong.
+    """Compare the money that was due with what came: due orders are worth what others are.
 
-    A regression of money itself would be led by a few large orders, and by shoppers who come back
-    with a fuller cart and another way to pay.
+    What came is money, not orders times a mean: who was stopped and comes back has a fuller cart,
+    so that the orders which are left lost are worth less than the mean. A regression of money
+    itself would be led by a few large orders.
     """
     own = table.touched & ~target
     each = ratio_estimate(
@@ -261,8 +274,12 @@ def _worth(table: _Table, target: Bools, lost: Estimate, level: float) -> Estima
         table.orders[own],
         clusters=np.unique(table.visitor[own], return_inverse=True)[1],
     )
-    spread = math.hypot(each.value * lost.se, lost.value * each.se)
-    return normal_estimate(lost.value * each.value, spread, level=level)
+    due = float(table.orders[target].sum()) + lost.value
+    apart = table.value[own] - each.value * table.orders[own]
+    chance = float(apart @ apart) / max(float(table.orders[own].sum()), 1.0) * max(due, 0.0)
+    spread = math.sqrt((each.value * lost.se) ** 2 + (due * each.se) ** 2 + chance)
+    money = due * each.value - float(table.value[target].sum())
+    return normal_estimate(money, spread, level=level)
 
 
 def _design(table: _Table, blocks: Ints) -> tuple[Floats, Ints]:

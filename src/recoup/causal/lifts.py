@@ -23,15 +23,20 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from recoup.causal.estimate import Estimate, Floats, normal_estimate, standard_error
+from recoup.causal.estimate import (
+    Estimate,
+    Floats,
+    freedom,
+    standard_error,
+    student_estimate,
+)
 from recoup.causal.journeys import Bools
-from recoup.causal.lift import holdout_lift
 from recoup.causal.nuisance import TreeMeans
 from recoup.causal.off_policy import refusal
 from recoup.causal.windows import Windows, decision_windows
-from recoup.events import MICROS
 
 FOLDS: Final = 5
+LEAST_CHANCE: Final = 1e-6
 LEAST_HOLDOUT: Final = 30
 """Visitors of either side, under which no comparison with the holdout is offered."""
 
@@ -127,7 +132,7 @@ def lift_of(windows: Windows, *, level: float = 0.95) -> LiftReport:
     return LiftReport(
         all_visitors=_row(None, visitors, alone, level),
         by_intervention=[
-            _row(remedy, visitors.filter(here), alone[here.to_numpy()], level)
+            _row(remedy, visitors.filter(here), alone.of(here.to_numpy()), level)
             for remedy in remedies["remedy"]
             for here in [visitors["remedy"] == remedy]
         ],
@@ -137,8 +142,18 @@ def lift_of(windows: Windows, *, level: float = 0.95) -> LiftReport:
     )
 
 
-def _value_alone(visitors: pl.DataFrame) -> Floats:
-    """Predict, out of fold, what a visitor is worth who is not acted on. Shape (n,).
+class _Alone(msgspec.Struct, frozen=True):
+    """What a visitor is worth who is not acted on: mean and variance, out of fold, shape (n,)."""
+
+    mean: Floats
+    variance: Floats
+
+    def of(self, rows: Bools) -> "_Alone":
+        return _Alone(self.mean[rows], self.variance[rows])
+
+
+def _value_alone(visitors: pl.DataFrame) -> _Alone:
+    """Predict what a visitor is worth who is not acted on, out of fold.
 
     Fitted to those whom chance left alone; the holdout is not looked at. Any prediction will do: a
     poor one costs precision alone.
@@ -147,64 +162,88 @@ def _value_alone(visitors: pl.DataFrame) -> Floats:
         [visitors["intent"].to_numpy(), visitors["remedy"].rank("dense").to_numpy()]
     ).astype(np.float64)
     weight, value = visitors["never_weight"].to_numpy(), visitors["value"].to_numpy()
-    fold = np.arange(len(value)) % FOLDS
     learn = ~visitors["holdout"].to_numpy() & (weight > 0)
-    found = np.zeros(len(value))
+    mean = _out_of_fold(features, value, weight, learn)
+    variance = _out_of_fold(features, (value - mean) ** 2, weight, learn)
+    return _Alone(mean, np.maximum(variance, 0.0))
+
+
+def _out_of_fold(features: Floats, target: Floats, weight: Floats, learn: Bools) -> Floats:
+    fold, found = np.arange(len(target)) % FOLDS, np.zeros(len(target))
     for each in range(FOLDS):
         rows, held = learn & (fold != each), fold == each
-        if rows.any():
+        if rows.any() and held.any():
             model = TreeMeans(trees=60, leaves=4)
-            model.fit(features[rows], value[rows], sample_weight=weight[rows])
+            model.fit(features[rows], target[rows], sample_weight=weight[rows])
             found[held] = model.predict(features[held])
     return found
 
 
-def _row(intervention: str | None, own: pl.DataFrame, alone: Floats, level: float) -> LiftRow:
+def _row(intervention: str | None, own: pl.DataFrame, alone: _Alone, level: float) -> LiftRow:
     value, holdout = own["value"].to_numpy(), own["holdout"].to_numpy()
-    weight = _balanced(own.filter(~pl.col("holdout")))
     treated, kept = value[~holdout], value[holdout]
-    effective, share = _effective(weight)
-    measured = _from_holdout(value, holdout, level)
-    scores = alone[~holdout] + weight * (treated - alone[~holdout])
-    offline = _from_scores(treated, scores, level)
+    rest = own.filter(~pl.col("holdout"))
+    scored = _scored(rest, treated, alone.of(~holdout))
+    effective, share = _effective(scored.weight)
+    measured = _apart(treated, kept, level=level)
     few = _too_few(len(treated), len(kept))
     thin = refusal(effective, share)
-    difference = _difference(scores, kept, level)
+    difference = _apart(scored.alone, kept, least_se=scored.least_se, level=level)
     return LiftRow(
         intervention=intervention,
         from_holdout=_NOTHING if few else measured,
-        from_propensities=_NOTHING if thin else offline,
+        from_propensities=_NOTHING if thin else _from_scores(treated, scored, level),
         difference=_NOTHING if few or thin else difference,
         agree=None if few or thin else difference.low <= 0 <= difference.high,
         total=_NOTHING if few else _scaled(measured, len(treated)),
         visitors=len(treated),
         holdout=len(kept),
-        acted_on=int((own["acts"].to_numpy()[~holdout] > 0).sum()),
+        acted_on=int((rest["acts"] > 0).sum()),
         effective_sample_size=effective,
         largest_share=share,
         refused="; ".join(filter(None, (few, thin and f"from propensities: {thin}"))) or None,
     )
 
 
+class _Scored(msgspec.Struct, frozen=True):
+    """Scores, of shape (n,), whose mean is the value without acts; the weights behind them.
+
+    ``least_se`` is the error that the weights were to bring, reckoned from the chances of all
+    decisions. The scores' own spread knows only of weights that came up: where an act is nearly
+    sure, the few who escape it carry much of the value, and most logs of this size hold none.
+    """
+
+    alone: Floats
+    weight: Floats
+    least_se: float
+
+
+def _scored(own: pl.DataFrame, value: Floats, alone: _Alone) -> _Scored:
+    factor = _shares(own, alone.variance)
+    weight = own["never_weight"].to_numpy() * factor
+    spread = factor**2 * own["weight_variance"].to_numpy() * alone.variance
+    least = math.sqrt(float(spread.sum())) / max(len(value), 1)
+    return _Scored(alone.mean + weight * (value - alone.mean), weight, least)
+
+
 _NOTHING: Final = Estimate(math.nan, math.nan, math.nan, math.nan)
 
 
-def _balanced(own: pl.DataFrame) -> Floats:
-    """Weigh the visitors whom chance left alone, each slice by how even its weights are.
+def _shares(own: pl.DataFrame, variance: Floats) -> Floats:
+    """Give each visitor the share that the slice has in the estimate. Shape (n,), mean 1.
 
     The slice of permanent randomisation acts less, so that its visitors say more of being left
-    alone. Slices are drawn at random: any shares c of them whose mean is 1 keep the estimate
-    right, and c is taken from the weights alone.
+    alone. Slices are drawn at random: any shares whose mean is 1 keep the estimate right, as long
+    as they know nothing of the draws. So they are taken from the chances at the first decision:
+    taken from the weights that came up, they would fall when a rare one does, which biases.
     """
-    weight = own["never_weight"].to_numpy()
+    noise = variance / np.maximum(own["first_none_chance"].to_numpy(), LEAST_CHANCE)
     slices = own["slice"].to_numpy()
-    precision = np.zeros(len(weight))
+    shares = np.ones(len(noise))
     for each in np.unique(slices):
         here = slices == each
-        square = float((weight[here] ** 2).mean())
-        precision[here] = 1.0 / square if square > 0 else 0.0
-    mean = float(precision.mean()) if len(weight) else 0.0
-    return weight * precision / mean if mean > 0 else weight
+        shares[here] = 1.0 / max(float(noise[here].mean()), 1e-12)
+    return shares / shares.mean() if len(shares) else shares
 
 
 def _effective(weight: Floats) -> tuple[float, float]:
@@ -214,31 +253,31 @@ def _effective(weight: Floats) -> tuple[float, float]:
     return total**2 / float(weight @ weight), float(weight.max()) / total
 
 
-def _from_holdout(value: Floats, holdout: Bools, level: float) -> Estimate:
-    lift = holdout_lift(np.round(value * MICROS).astype(np.int64), holdout, level=level)
-    if lift is None:
-        return _NOTHING
-    sides = (value[~holdout], value[holdout])
-    se = math.sqrt(sum(float(side.var(ddof=1)) / len(side) for side in sides))
-    found = lift.per_visitor
-    return Estimate(found.value, found.low, found.high, se)
-
-
-def _from_scores(treated: Floats, scores: Floats, level: float) -> Estimate:
-    gain = treated - scores
+def _from_scores(treated: Floats, scored: _Scored, level: float) -> Estimate:
+    gain = treated - scored.alone
     if len(gain) == 0:
         return _NOTHING
-    value = float(gain.mean())
-    return normal_estimate(value, standard_error(gain - value), level=level)
+    influence = gain - gain.mean()
+    se = max(standard_error(influence), scored.least_se)
+    return student_estimate(float(gain.mean()), se, freedom(influence), level=level)
 
 
-def _difference(scores: Floats, kept: Floats, level: float) -> Estimate:
-    """Compare the two values of being left alone: of other visitors, so independent."""
-    if min(len(scores), len(kept)) == 0:
+def _apart(one: Floats, other: Floats, *, least_se: float = 0.0, level: float) -> Estimate:
+    """Estimate a difference of means of independent groups, the first with at least that error.
+
+    Welch's, with degrees of freedom that heed kurtosis: few buy, so that a handful of visitors may
+    make up a side's variance.
+    """
+    if min(len(one), len(other)) < 2:  # noqa: PLR2004 - a variance needs two
         return _NOTHING
-    value = float(scores.mean() - kept.mean())
-    errors = [standard_error(side - side.mean()) for side in (scores, kept)]
-    return normal_estimate(value, math.hypot(*errors), level=level)
+    centred = [side - side.mean() for side in (one, other)]
+    errors = [max(standard_error(centred[0]), least_se), standard_error(centred[1])]
+    total = math.hypot(*errors)
+    if total == 0:
+        return _NOTHING
+    pairs = zip(errors, map(freedom, centred), strict=True)
+    degrees = total**4 / sum(error**4 / each for error, each in pairs)
+    return student_estimate(float(one.mean() - other.mean()), total, degrees, level=level)
 
 
 def _scaled(found: Estimate, factor: float) -> Estimate:

@@ -34,8 +34,9 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
     visitors
         One row a visitor: ``visitor``, ``id``, ``ts``, ``slice``, ``reason``, ``intent`` and
         ``remedy`` of the first due decision; ``holdout``; ``value``, net of every act in the
-        window, in currency units; ``acts``, how many reached them; ``never_weight``, which is 1 /
-        P(no act in the window) where there was none, else 0.
+        window, in currency units; ``acts``, how many reached them; ``first_none_chance`` = P(no act
+        at the first decision); ``never_weight``, which is 1 / P(no act in the window) where there
+        was none, else 0; ``weight_variance``, what its variance was to be from the chances alone.
     decisions
         One row a decision in a window: ``visitor``, ``number`` (from 1, in order of time), ``ts``,
         ``elapsed_s`` since the first, ``reason``, ``remedy``, ``intent``, ``action``, ``act``,
@@ -223,9 +224,20 @@ def _remedy() -> pl.Expr:
 
 
 def _visitors(known: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
-    by_visitor = own.group_by("visitor").agg(
-        pl.col("act").sum().cast(pl.Int64).alias("acts"),
-        (1.0 - pl.col("act_chance")).product().alias("none_chance"),
+    chance = pl.col("act_chance")
+    stays = (1.0 - pl.col("act").cast(pl.Float64)) / (1.0 - chance)
+    weight = stays.cum_prod().over("visitor")
+    before = weight.shift(1, fill_value=1.0).over("visitor")
+    spread = before**2 * chance / (1.0 - chance)
+    by_visitor = (
+        own.with_columns(spread=spread)
+        .group_by("visitor")
+        .agg(
+            pl.col("spread").sum().alias("weight_variance"),
+            pl.col("act").sum().cast(pl.Int64).alias("acts"),
+            (1.0 - pl.col("act_chance")).product().alias("none_chance"),
+            (1.0 - pl.col("act_chance").first()).alias("first_none_chance"),
+        )
     )
     never = pl.when(pl.col("acts") == 0).then(1.0 / pl.col("none_chance")).otherwise(0.0)
     net = (pl.col("net_value_micros") - pl.col("later_cost_micros")) / MICROS
@@ -240,5 +252,7 @@ def _visitors(known: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
         (pl.col("slice") == HOLDOUT).alias("holdout"),
         net.alias("value"),
         "acts",
+        "first_none_chance",
+        "weight_variance",
         never.alias("never_weight"),
     )
