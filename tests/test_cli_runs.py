@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from recoup.cli import main
+from recoup.cli.on_log import Metrics, OnLog
+from recoup.sources import Source
 
 
 def run(
@@ -72,3 +74,22 @@ def test_the_demo_ends_with_the_truth(
     told = run(monkeypatch, capsys, "demo", "--visitors", "2500", "--days", "0.5")
     assert "The truth beside it" in told
     assert "In truth it saved" in told
+
+
+def test_the_log_and_its_history_are_read_by_the_same_mapping(tmp_path: Path) -> None:
+    for name in ("before", "now"):
+        (tmp_path / f"{name}.csv").write_text(f"wann,wer,was\n2026-03-01T10:00:00Z,{name},view\n")
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text(
+        '[ts]\ncolumn = "wann"\n[event]\ncolumn = "was"\n[event.names]\nview = "page_view"\n'
+        '[columns]\nvisitor = "wer"\n'
+    )
+
+    def visitors(source: Source, _: Path, *, history: Source, **_more: object) -> Metrics:
+        logs = {"source": source, "history": history}
+        return {n: next(iter(s.batches())).batch.events["visitor"][0] for n, s in logs.items()}
+
+    asked = OnLog(
+        tmp_path / "now.csv", tmp_path, None, tmp_path / "before.csv", None, mapping, None
+    )
+    assert asked.run(visitors, "reading") == {"source": "now", "history": "before"}

@@ -67,7 +67,7 @@ def test_means_of_what_few_have_are_covered_better_than_by_normal_intervals() ->
 def test_a_ratio_has_it_too() -> None:
     rng = np.random.default_rng(5)
     bottom = np.ones(200)
-    top = (rng.random(200) < 0.03) * 50.0
+    top = np.where(rng.random(200) < 0.03, 50.0, 0.0)
     found = ratio_estimate(top, bottom)
     reach = stats.t.ppf(0.975, freedom(top - top.mean())) * found.se
     assert found.high == pytest.approx(found.value + reach)

@@ -19,12 +19,11 @@ from recoup.cli.arguments import (
     Registry,
     RulesFile,
     Until,
-    open_log,
     parse_moment,
-    read_rules,
 )
 from recoup.cli.metrics import print_metrics, print_repeat, print_waits
-from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
+from recoup.cli.on_log import OnLog, tell
+from recoup.cli.output import EXIT_CODES, JsonFlag
 
 evaluate = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 
@@ -69,21 +68,11 @@ def evaluate_intent_command(  # noqa: PLR0913 - one argument an option
     """
     from recoup.runners.training import evaluate_intent_on
 
-    with progress_bar("scoring", None) as tick:
-        metrics = evaluate_intent_on(
-            open_log(source, format, mapping),
-            registry,
-            start=parse_moment(start, "--from"),
-            until=parse_moment(until, "--until"),
-            history=None if history is None else open_log(history, None, None),
-            rules=read_rules(rules),
-            progress=tick,
-            version=version,
-        )
-    if json:
-        print_json(metrics)
-    else:
-        print_metrics(metrics)
+    asked = OnLog(source, registry, until, history, format, mapping, rules)
+    metrics = asked.run(
+        evaluate_intent_on, "scoring", start=parse_moment(start, "--from"), version=version
+    )
+    tell(metrics, print_metrics, json=json)
 
 
 @evaluate.command("repeat", epilog=EXIT_CODES)
@@ -109,21 +98,11 @@ def evaluate_repeat_command(  # noqa: PLR0913
     """
     from recoup.runners.repeat import evaluate_repeat_on
 
-    with progress_bar("scoring", None) as tick:
-        metrics = evaluate_repeat_on(
-            open_log(source, format, mapping),
-            registry,
-            start=parse_moment(start, "--from"),
-            until=parse_moment(until, "--until"),
-            history=None if history is None else open_log(history, None, None),
-            rules=read_rules(rules),
-            progress=tick,
-            version=version,
-        )
-    if json:
-        print_json(metrics)
-    else:
-        print_repeat(metrics)
+    asked = OnLog(source, registry, until, history, format, mapping, rules)
+    metrics = asked.run(
+        evaluate_repeat_on, "scoring", start=parse_moment(start, "--from"), version=version
+    )
+    tell(metrics, print_repeat, json=json)
 
 
 @evaluate.command("hesitation", epilog=EXIT_CODES)
@@ -150,18 +129,8 @@ def evaluate_hesitation_command(  # noqa: PLR0913 - one argument an option
     """
     from recoup.runners.hesitation import evaluate_hesitation_on
 
-    with progress_bar("scoring", None) as tick:
-        metrics = evaluate_hesitation_on(
-            open_log(source, format, mapping),
-            registry,
-            start=parse_moment(start, "--from"),
-            until=parse_moment(until, "--until"),
-            history=None if history is None else open_log(history, None, None),
-            rules=read_rules(rules),
-            progress=tick,
-            version=version,
-        )
-    if json:
-        print_json(metrics)
-    else:
-        print_waits(metrics)
+    asked = OnLog(source, registry, until, history, format, mapping, rules)
+    metrics = asked.run(
+        evaluate_hesitation_on, "scoring", start=parse_moment(start, "--from"), version=version
+    )
+    tell(metrics, print_waits, json=json)

@@ -13,12 +13,11 @@ from recoup.cli.arguments import (
     Registry,
     RulesFile,
     Until,
-    open_log,
     parse_moment,
-    read_rules,
 )
 from recoup.cli.metrics import print_metrics, print_repeat, print_waits
-from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar
+from recoup.cli.on_log import OnLog, tell
+from recoup.cli.output import EXIT_CODES, JsonFlag
 
 MOST_ROWS = 1_000_000
 
@@ -66,21 +65,11 @@ def train_intent_command(  # noqa: PLR0913 - one argument an option
     """
     from recoup.runners.training import train_intent_on
 
-    with progress_bar("training", None) as tick:
-        metrics = train_intent_on(
-            open_log(source, format, mapping),
-            registry,
-            start=parse_moment(start, "--from"),
-            until=parse_moment(until, "--until"),
-            history=None if history is None else open_log(history, None, None),
-            rules=read_rules(rules),
-            progress=tick,
-            most_rows=most_rows,
-        )
-    if json:
-        print_json(metrics)
-    else:
-        print_metrics(metrics)
+    asked = OnLog(source, registry, until, history, format, mapping, rules)
+    metrics = asked.run(
+        train_intent_on, "training", start=parse_moment(start, "--from"), most_rows=most_rows
+    )
+    tell(metrics, print_metrics, json=json)
 
 
 @train.command("repeat", epilog=EXIT_CODES)
@@ -108,20 +97,9 @@ def train_repeat_command(  # noqa: PLR0913 - one argument an option
     """
     from recoup.runners.repeat import train_repeat_on
 
-    with progress_bar("training", None) as tick:
-        metrics = train_repeat_on(
-            open_log(source, format, mapping),
-            registry,
-            until=parse_moment(until, "--until"),
-            history=None if history is None else open_log(history, None, None),
-            rules=read_rules(rules),
-            horizon_days=horizon_days,
-            progress=tick,
-        )
-    if json:
-        print_json(metrics)
-    else:
-        print_repeat(metrics)
+    asked = OnLog(source, registry, until, history, format, mapping, rules)
+    metrics = asked.run(train_repeat_on, "training", horizon_days=horizon_days)
+    tell(metrics, print_repeat, json=json)
 
 
 @train.command("hesitation", epilog=EXIT_CODES)
@@ -146,18 +124,8 @@ def train_hesitation_command(  # noqa: PLR0913 - one argument an option
     """
     from recoup.runners.hesitation import train_hesitation_on
 
-    with progress_bar("training", None) as tick:
-        metrics = train_hesitation_on(
-            open_log(source, format, mapping),
-            registry,
-            start=parse_moment(start, "--from"),
-            until=parse_moment(until, "--until"),
-            history=None if history is None else open_log(history, None, None),
-            rules=read_rules(rules),
-            progress=tick,
-            most_rows=most_rows,
-        )
-    if json:
-        print_json(metrics)
-    else:
-        print_waits(metrics)
+    asked = OnLog(source, registry, until, history, format, mapping, rules)
+    metrics = asked.run(
+        train_hesitation_on, "training", start=parse_moment(start, "--from"), most_rows=most_rows
+    )
+    tell(metrics, print_waits, json=json)
