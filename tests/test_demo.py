@@ -43,6 +43,23 @@ def test_the_loop_is_closed(demo: tuple[DemoResult, Path]) -> None:
     assert set(decisions["policy"]) != set(decisions["policy"].head(1))
 
 
+def test_shoppers_who_wait_too_long_are_decided_on_and_told(
+    demo: tuple[DemoResult, Path],
+) -> None:
+    result, folder = demo
+    with SqliteJournal(folder / "demo.db", read_only=True) as journal:
+        made = pl.concat([record.frame for record in journal.read(kind="decisions")])
+        waits = pl.concat([record.frame for record in journal.read(kind="hesitations")])
+    assert made.filter(pl.col("reason") == "D9").height > 50
+    assert waits.height > 1_000
+    total = result.hesitation.total
+    assert total is not None
+    assert total.long == pytest.approx(total.expected_long, abs=0.05)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Where and when shoppers hesitate" in page
+    assert "The costliest thing wrong" in page
+
+
 def test_what_was_measured_is_told_with_the_truth(demo: tuple[DemoResult, Path]) -> None:
     result, _ = demo
     assert result.saved is not None

@@ -31,16 +31,16 @@ def demo(
     ] = "default",
     out: Annotated[
         Path | None,
-        typer.Option(help="Keep the journal there, with the learning report of it."),
+        typer.Option(help="Keep the journal there, with the report and the learning report of it."),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Run the whole loop on a simulated shop, live in the terminal, in under two minutes.
 
-    A day without decisions trains purchase intent. Then the shop goes on with defects in it:
-    they are found and ranked, decisions are made and executed, outcomes come back and are learned
-    from, and what it saved is measured against visitors who are never helped. At the end, the
-    truth, which only the simulator knows, stands beside what was found.
+    A day without decisions trains purchase intent, and how long shoppers wait. Then the shop goes
+    on with defects in it: they are found and ranked, decisions are made and executed, outcomes come
+    back and are learned from, and what it saved is measured against visitors who are never helped.
+    At the end, the truth, which only the simulator knows, stands beside what was found.
     """
     from recoup.report import DemoView
     from recoup.runners.demo import run_demo
@@ -59,12 +59,13 @@ def demo(
 
 
 def _report(out: Path, *, quiet: bool) -> None:
-    """Put the learning report beside the journal."""
+    """Put the learning report beside the journal and the report."""
     from recoup.runners.learning import PAGE, write_beside
 
     write_beside(out, source="A simulated shop")
     if not quiet:
-        stdout.print(f"\nWhat its decisions teach: {out / PAGE}", highlight=False)
+        stdout.print(f"\nThe report: {out / 'report.html'}", highlight=False)
+        stdout.print(f"What its decisions teach: {out / PAGE}", highlight=False)
 
 
 @contextlib.contextmanager
@@ -83,9 +84,13 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 def _tell(result: "DemoResult") -> None:
+    from recoup.report import hesitation_story
     from recoup.report.terminal import ending
 
     stdout.print(ending(result.defects, result.saved, result.currency))
+    stdout.print("\n[bold]Where and when shoppers hesitate[/]")
+    for sentence in hesitation_story.sentences(result.hesitation):
+        stdout.print(sentence, highlight=False, markup=False)
     stdout.print(_truth(result))
     stdout.print(f"\nIn truth it saved {result.truly_saved:,.0f} {result.currency or ''} net.")
 

@@ -12,27 +12,41 @@ import polars as pl
 from recoup.causal import Lift
 from recoup.causal.holdout import HoldoutComparison
 from recoup.decisions import DECISION_SCHEMA, OUTCOME_SCHEMA, Defect
+from recoup.defects.ranking import Ranking
 from recoup.engine import Engine, Settings
 from recoup.events import MICROS
 from recoup.features import FeatureStore, standard_features
-from recoup.friction import IntentModel
+from recoup.friction import IntentModel, Period
+from recoup.friction.hesitation import HesitationModel
+from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation, settled
 from recoup.friction.training import IntentSettings, train_intent
+from recoup.friction.waits import collect_waits
 from recoup.policies.version import Settings as PolicySettings
-from recoup.report import DemoState, DemoView, Made
+from recoup.report import (
+    DemoState,
+    DemoView,
+    Hesitation,
+    Made,
+    Summary,
+    summarise,
+    to_json,
+    write_report,
+)
 from recoup.runners.local import LocalRunner, Processed
 from recoup.runners.replay import ReplayHost
+from recoup.runners.ticks import TICK_S
 from recoup.simulator import Shop, load_scenario
 from recoup.sources.base import SourceBatch, no_dead_letters
 from recoup.stores import SqliteJournal
 
-TICK_S: Final = 60
+BATCH_S: Final = 60
 """Simulated seconds between two batches: how soon a decision reaches its shopper."""
 
 HORIZON_S: Final = 4 * 3600.0
 """How long after a decision its outcome is counted, in simulated seconds."""
 
 SHOWN_EVERY: Final = 10
-"""Ticks between two looks at the shop's totals."""
+"""Batches between two looks at the shop's totals."""
 
 NEWEST: Final = 5
 POLICY: Final = PolicySettings(holdout_share=0.2, random_share=0.1)
@@ -42,6 +56,9 @@ QUICK: Final = IntentSettings(
     rounds=(40, 80), origins=(0.7,), seeds=(1,), min_rows_in_leaf=100, linear_share=0.0
 )
 """Training in seconds: the demo's intent is good, not the best."""
+
+QUICK_WAITS: Final = HesitationSettings(rounds=40, spread_rounds=20, leaves=15, folds=2)
+"""Training in seconds, of how long shoppers wait."""
 
 
 class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +74,8 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
         Measures of the model that was trained on the day before.
     decisions
         Action -> how many.
+    hesitation
+        Where and when shoppers hesitated.
     defects
         As ranked at the end.
     truth
@@ -81,6 +100,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     currency: str | None
     intent: dict[str, object]
     decisions: dict[str, int]
+    hesitation: Hesitation
     defects: list[Defect]
     truth: list[dict[str, Any]]
     found: list[str]
@@ -104,7 +124,7 @@ def run_demo(
     Parameters
     ----------
     folder
-        Where the journal goes.
+        Where the journal, ``summary.json`` and ``report.html`` go.
     view
         Told what happens.
     visitors, days, seed, scenario
@@ -115,17 +135,21 @@ def run_demo(
     ConfigError
         If the shop is too small to learn from.
     """
-    model, measures = _warm_up(visitors, seed, scenario)
+    model, hesitation, measures = _warm_up(visitors, seed, scenario)
     shop = Shop(visitors=visitors, days=days, seed=seed, scenario=load_scenario(scenario))
     settings = Settings(executes=True, horizon_s=HORIZON_S, review_s=1800.0, policy=POLICY)
-    host = ReplayHost(Engine(settings, intent=model), None)
+    host = ReplayHost(Engine(settings, intent=model, hesitation=hesitation), None)
     begun = time.perf_counter()
     with SqliteJournal(folder / "demo.db") as journal:
-        runner = LocalRunner(host, journal, _NoFeed(), snapshot_batches=240)
+        runner = LocalRunner(host, journal, _NoFeed(), snapshot_batches=240, tick_s=TICK_S)
         saved = _live(shop, runner, host, view, begun)
     seconds = time.perf_counter() - begun
     journeys, truth = host.sessions.totals(), shop.truth()
-    defects = host.engine.ranking().defects
+    ranking = host.engine.ranking()
+    defects = ranking.defects
+    summary = _summary(runner, host, ranking, saved, seconds)
+    (folder / "summary.json").write_text(to_json(summary) + "\n", encoding="utf-8")
+    write_report(summary, folder / "report.html")
     return DemoResult(
         seed=seed,
         visitors=visitors,
@@ -137,6 +161,7 @@ def run_demo(
         currency=journeys.currency,
         intent=measures,
         decisions=host.decisions.result().by_action,
+        hesitation=summary.hesitation,
         defects=defects,
         truth=truth["defects"],
         found=found_defects(truth["defects"], defects),
@@ -144,6 +169,30 @@ def run_demo(
         truly_saved=_truly_saved(truth["totals"]),
         seconds=seconds,
         events_per_second=runner.totals.events / seconds,
+    )
+
+
+def _summary(
+    runner: LocalRunner, host: ReplayHost, ranking: Ranking, saved: Lift | None, seconds: float
+) -> Summary:
+    """Put together what the report tells: the same as of a replay."""
+    totals, engine = runner.totals, host.engine
+    carts = engine.carts()
+    return summarise(
+        source="A simulated shop",
+        events=totals.events,
+        journeys=host.sessions.result(),
+        decided=host.decisions.result(),
+        defects=ranking.defects,
+        data_quality=ranking.findings,
+        late_events=totals.late,
+        carts=carts.opened,
+        abandoned_carts=carts.abandoned,
+        abandonment_horizon_s=round(engine.settings.abandonment_s),
+        non_shoppers=engine.non_shoppers.counts,
+        saved=saved,
+        hesitation=host.hesitating.result(),
+        seconds=seconds,
     )
 
 
@@ -168,15 +217,21 @@ def _names(defect: Defect, true: dict[str, Any]) -> bool:
     return bool(shared) and all(defect.entity[key] == true["entity"][key] for key in shared)
 
 
-def _warm_up(visitors: int, seed: int, scenario: str) -> tuple[IntentModel, dict[str, object]]:
-    """Train intent on a shop of the same kind, a day in which nothing is decided."""
+def _warm_up(
+    visitors: int, seed: int, scenario: str
+) -> tuple[IntentModel, HesitationModel, dict[str, object]]:
+    """Train on a shop of the same kind, a day in which nothing is decided."""
     shop = Shop(visitors=visitors, days=1.0, seed=seed + 1, scenario=load_scenario(scenario))
     features = standard_features()
-    batches = (shop.step(until, None) for until in _ticks(shop, 3600))
-    return train_intent(batches, FeatureStore(features), features.hash, settings=QUICK)
+    day = [shop.step(until, None) for until in _moments(shop, 3600)]
+    intent, measures = train_intent(day, FeatureStore(features), features.hash, settings=QUICK)
+    waits = collect_waits(day, FeatureStore(features), Period())
+    hesitation = fit_hesitation(settled(waits, shop.end), features.hash, QUICK_WAITS)
+    hesitation.bind(features.names)
+    return intent, hesitation, measures
 
 
-def _ticks(shop: Shop, every_s: int) -> Iterator[int]:
+def _moments(shop: Shop, every_s: int) -> Iterator[int]:
     until = shop.now
     while not shop.done:
         until += every_s * MICROS
@@ -186,10 +241,10 @@ def _ticks(shop: Shop, every_s: int) -> Iterator[int]:
 def _live(
     shop: Shop, runner: LocalRunner, host: ReplayHost, view: DemoView, begun: float
 ) -> Lift | None:
-    """Let decisions and events answer each other, tick by tick."""
+    """Let decisions and events answer each other, batch by batch."""
     compared, decisions = HoldoutComparison(), None
     newest: list[Made] = []
-    for tick, until in enumerate(_ticks(shop, TICK_S)):
+    for number, until in enumerate(_moments(shop, BATCH_S)):
         batch = shop.step(until, decisions)
         arrival = SourceBatch(batch, no_dead_letters(), (), str(until))
         processed = runner.process(arrival)
@@ -197,7 +252,7 @@ def _live(
         compared.step(*_consequences(processed))
         compared.leave_out(host.recognised.visitors)
         newest = [*newest, *_made(decisions)][-NEWEST:]
-        if tick % SHOWN_EVERY == 0:
+        if number % SHOWN_EVERY == 0:
             rate = runner.totals.events / max(time.perf_counter() - begun, 1e-9)
             view.update(_state(shop, runner, host, tuple(newest), compared.lift(), rate))
     return compared.lift()
