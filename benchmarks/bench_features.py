@@ -1,7 +1,9 @@
 """Features against peers: ``python -m benchmarks.bench_features [EVENTS]``.
 
 One core, CPU time, one row per event, in one run. Outputs are asserted equal before timing, where
-the peer can express them: River has no distinct count by time, and its float sums drift.
+the peer can express them: River has no distinct count by time, and its float sums drift. Batches
+and logs are folded by kernels specialised to the set, as ``FeatureStore(..., specialised=True)``
+has them; ``features_common_kernel`` tells the rates of the kernel that all sets share.
 """
 
 import os
@@ -9,6 +11,7 @@ import sys
 
 os.environ["POLARS_MAX_THREADS"] = "1"
 
+import resource
 import statistics
 import subprocess
 import time
@@ -21,14 +24,16 @@ from numpy.typing import NDArray
 
 from benchmarks.feature_peers import DictDeque, RiverRolling, frame, polars_12, polars_40, tuples
 from benchmarks.feature_workload import Columns, cut, delay, workload
-from benchmarks.harness import RUNS, compare_rates, cpu_seconds, report
+from benchmarks.harness import RUNS, both_seconds, compare_rates, cpu_seconds, report
 from recoup.features import FeatureSet, FeatureStore
+from recoup.features.arena import give_back
 from recoup.features.standard import benchmark_12, benchmark_40, standard_features
 
 BATCH = 4096
 EVENTS = int(sys.argv[1]) if len(sys.argv) > 1 else 500_000
 RIVER_SHARE = 50
 PYTHON_SHARE = 5
+HOST_S = 5
 
 
 def main() -> None:
@@ -40,34 +45,41 @@ def main() -> None:
     single(columns)
     late(columns)
     standard(columns)
+    common_kernel(columns)
+    fresh_memory(columns)
     warm_start()
     snapshots(EVENTS)
 
 
-def streaming(features: FeatureSet, columns: Columns) -> Callable[[], object]:
+def streaming(
+    features: FeatureSet, columns: Columns, *, specialised: bool = True
+) -> Callable[[], object]:
     """Give the work of folding the columns in calls of :data:`BATCH`, with a new store."""
     batches = cut(columns, BATCH)
 
     def work() -> None:
-        store = FeatureStore(features)
+        store = FeatureStore(features, specialised=specialised)
         for batch in batches:
             store.step(batch)
 
     return work
 
 
-def backfilling(features: FeatureSet, columns: Columns) -> Callable[[], object]:
+def backfilling(
+    features: FeatureSet, columns: Columns, *, specialised: bool = True
+) -> Callable[[], object]:
     """Give the work of computing the served rows of a whole log."""
-    store = FeatureStore(features)
+    store = FeatureStore(features, specialised=specialised)
     return lambda: store.rows_of_log(columns)
 
 
 def check_outputs(columns: Columns) -> None:
     """Assert that peers and both of our ways give equal rows; warm the kernels up."""
     for features, peer in ((benchmark_12(), polars_12), (benchmark_40(), polars_40)):
-        store = FeatureStore(features)
+        store = FeatureStore(features, specialised=True)
         rows = np.concatenate([store.step(batch).values for batch in cut(columns, BATCH)])
         np.testing.assert_array_equal(store.rows_of_log(columns).values, rows)
+        np.testing.assert_array_equal(FeatureStore(features).rows_of_log(columns).values, rows)
         theirs = peer(frame(columns)).cast(pl.Float64).fill_null(np.nan).to_numpy()
         np.testing.assert_allclose(rows, theirs, rtol=1e-12)
         if features.name == "benchmark_12":
@@ -101,7 +113,7 @@ def compare_12(columns: Columns) -> None:
     for name, ours in ways.items():
         for peer_name, peer, count in peers[: 3 if name.endswith("streaming") else 2]:
             compare_rates(
-                name, ours, peer, count=EVENTS, peer_count=count, peer_name=peer_name, runs=3
+                name, ours, peer, count=EVENTS, peer_count=count, peer_name=peer_name, runs=5
             )
 
 
@@ -121,7 +133,7 @@ def compare_40(columns: Columns) -> None:
             count=EVENTS,
             peer_count=count,
             peer_name="polars rolling",
-            runs=3,
+            runs=5,
         )
 
 
@@ -197,40 +209,84 @@ def late(columns: Columns) -> None:
 def standard(columns: Columns) -> None:
     """Report the part of the standard set that the columns carry, which has no peer."""
     features = standard_sized()
-    seconds = statistics.median(cpu_seconds(streaming(features, columns)) for _ in range(3))
+    report_rate("features_standard_streaming", features, streaming(features, columns))
+
+
+def common_kernel(columns: Columns) -> None:
+    """Report what the kernel that all sets share reaches, in the same ways."""
+    for features in (benchmark_12(), benchmark_40(), standard_sized()):
+        for way, prepare in (("streaming", streaming), ("backfill", backfilling)):
+            work = prepare(features, columns, specialised=False)
+            report_rate("features_common_kernel", features, work, way=way)
+
+
+def fresh_memory(columns: Columns) -> None:
+    """Report what streaming reaches where the process keeps no memory, and all is new to it."""
+    for features in (benchmark_12(), benchmark_40()):
+        work = streaming(features, columns)
+        report_rate("features_fresh_memory", features, work, before=give_all_back)
+
+
+def give_all_back() -> None:
+    """Give kept memory back to the system, and leave it the time to give it to its host."""
+    give_back()
+    time.sleep(HOST_S)
+
+
+def report_rate(
+    name: str,
+    features: FeatureSet,
+    work: Callable[[], object],
+    before: Callable[[], None] = lambda: None,
+    **more: object,
+) -> None:
+    """Report the rate of what has no peer, after a first turn that is not counted."""
+    work()
+    times = []
+    for _ in range(3):
+        before()
+        times.append(both_seconds(work))
     report(
-        "features_standard_streaming",
-        ours=EVENTS / seconds,
+        name,
+        ours=EVENTS / statistics.median(both for both, _ in times),
         peer=None,
         peer_name="none",
         ratio=None,
         unit="events/cpu_s",
         runs=3,
         features=len(features.names),
+        ours_user_time=EVENTS / statistics.median(user for _, user in times),
+        **more,
     )
 
 
 def warm_start() -> None:
     """Time a process that starts with compiled kernels, folds and ends."""
-    code = (
-        "import numpy as np; from recoup.features import FeatureStore, standard_features as s;"
-        "f = FeatureStore(s()); f.step({c: np.ones(9, np.int64) for c in f.columns});"
-        "f.observe(*([2] * len(f.columns)))"
-    )
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
-        times.append(time.perf_counter() - start)
-    report(
-        "features_warm_start",
-        ours=statistics.median(times[1:]),
-        peer=None,
-        peer_name="none",
-        ratio=None,
-        unit="s, whole process",
-        runs=3,
-    )
+    for specialised in (False, True):
+        code = (
+            "import numpy as np; from recoup.features import FeatureStore, standard_features as s;"
+            f"f = FeatureStore(s(), specialised={specialised});"
+            "f.step({c: np.ones(9, np.int64) for c in f.columns});"
+            "f.observe(*([2] * len(f.columns)))"
+        )
+        times, used = [], []
+        for _ in range(4):
+            start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            times.append(time.perf_counter() - start)
+            used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        report(
+            "features_warm_start",
+            ours=statistics.median(times[1:]),
+            peer=None,
+            peer_name="none",
+            ratio=None,
+            unit="s, whole process",
+            runs=3,
+            specialised=specialised,
+            cpu_s=statistics.median(used[1:]),
+        )
 
 
 def snapshots(visitors: int) -> None:

@@ -60,14 +60,14 @@ def compare_rates(
     """Time the two in turn, A B A B ..., and report the median rates and the median ratio.
 
     A first turn of each is not counted: it takes the memory from the system that the next ones
-    take from the process's own allocator, ours and the peer's alike. Ours is reported beside.
+    take from the process's own allocator, ours and the peer's alike.
 
     Parameters
     ----------
     count, peer_count
         How many units one call processes, ours and the peer's (a slow peer gets a smaller share).
     """
-    first, _ = both_seconds(ours)
+    ours()
     peer()
     rates: list[tuple[float, float]] = []
     users: list[tuple[float, float]] = []
@@ -86,6 +86,5 @@ def compare_rates(
         runs=runs,
         ours_user_time=statistics.median(a for a, _ in users),
         peer_user_time=statistics.median(b for _, b in users),
-        ours_first_turn=count / first,
         ratio_user_time=statistics.median(a / b for a, b in users),
     )

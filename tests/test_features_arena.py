@@ -100,3 +100,15 @@ def test_reserved_memory_changes_no_row() -> None:
     reserved.reserve(8_000_000)
     np.testing.assert_array_equal(reserved.step(columns).values, plain.step(columns).values)
     assert reserved.snapshot() == plain.snapshot()
+
+
+@pytest.mark.parametrize("events", [1_000, 30_000])
+def test_rows_that_are_held_are_never_written_again(events: int) -> None:
+    features = FeatureSet("n", 1, tuple(count(f"n_{m}m", window=f"{m}m") for m in range(1, 16)))
+    store = FeatureStore(features)
+    columns = _columns(store, events)
+    first = store.step(columns).values[:, :3]
+    kept = first.copy()
+    second = store.step(columns | {"ts": columns["ts"] + 1, "key": columns["key"] + events})
+    assert not np.array_equal(second.values[:, :3], kept)
+    np.testing.assert_array_equal(first, kept)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numba import config
 from numpy.typing import NDArray
 
+from recoup.errors import ConfigError
 from recoup.features import FeatureSet, FeatureStore, count, distinct, max_, mean, specialise
 from recoup.features.partial import specialise as write
 from recoup.features.pointers import Words, compiled_apart, compiled_seldom
@@ -138,5 +139,5 @@ def test_a_set_is_written_once_into_the_first_folder_that_takes_it(
 def test_without_a_folder_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(specialise, "_folders", lambda: iter([]))
     features = FeatureSet("nowhere", 1, (count("n_9m", window="9m"),))
-    with pytest.raises(OSError, match="no folder"):
+    with pytest.raises(ConfigError, match="folder"):
         FeatureStore(features, specialised=True)

@@ -163,7 +163,8 @@ def arrange(
     events, noted, values
         Shapes (n, k), (n, NOTES) and (n, width): inputs, notes and rows of the batch.
     scratch
-        Shape (5, at least as many). Row 0 takes the rows in order, row 1 their keys' entries.
+        Shape (5, at least as many). Row 0 takes the rows in order, row 1 their keys' entries; the
+        others are worked in.
     """
     memory, plan, inputs = as_words(state), as_words(table), as_words(events)
     notes, rows = as_words(noted), as_reals(values)

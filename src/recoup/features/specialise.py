@@ -14,6 +14,7 @@ from types import ModuleType
 
 from numba import config
 
+from recoup.errors import ConfigError
 from recoup.features.kernel import fold_arranged
 from recoup.features.partial import specialise
 from recoup.features.plan import Plan
@@ -55,7 +56,10 @@ def _write(name: str, plan: Plan) -> Path:
             refused = error
         else:
             return path
-    raise OSError("no folder for compiled kernels can be written to") from refused
+    raise ConfigError(
+        "Expected a folder for compiled kernels that can be written to, got none",
+        hint="set NUMBA_CACHE_DIR, or do without `specialised`",
+    ) from refused
 
 
 def _folders() -> Iterator[Path]:
