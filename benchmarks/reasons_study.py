@@ -122,7 +122,11 @@ def losses(reasons: pl.DataFrame, truth: list[dict[str, Any]]) -> list[dict[str,
             pl.col("shown"),
             pl.col("signal") == defect["type"],
             pl.col("ts") >= pl.lit(defect["from"]).str.to_datetime(time_zone="UTC"),
-            *(pl.col(name) == value for name, value in defect["entity"].items()),
+            *(
+                # Some symptoms do not say what they are about: then all showings are the defect's.
+                pl.col(name).is_null() | (pl.col(name) == value)
+                for name, value in defect["entity"].items()
+            ),
         )
         if defect["to"] is not None:
             own = own.filter(pl.col("ts") < pl.lit(defect["to"]).str.to_datetime(time_zone="UTC"))

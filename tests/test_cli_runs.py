@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from recoup.cli import main
@@ -49,7 +50,13 @@ def test_a_users_first_hour(
     assert trained["version"] == 1
     assert "at event 5" in run(monkeypatch, capsys, "evaluate", "intent", log, "--registry", models)
     using = ("replay", log, "--registry", models, "--out", out + "3", "--json")
-    assert json.loads(run(monkeypatch, capsys, *using))["decisions"] > 0
+    assert json.loads(run(monkeypatch, capsys, *using))["reasons"]["lost"] >= 0
+    visitor = pl.read_parquet(out + "3/reasons.parquet")["visitor"][0]
+    why = ("explain", log, "--registry", models, "--visitor", visitor)
+    assert "not proof of cause" in run(monkeypatch, capsys, *why)
+    [session, *_] = json.loads(run(monkeypatch, capsys, *why, "--json"))["sessions"]
+    assert session["visitor"] == visitor
+    assert {"intent", "unspoilt", "reasons"} <= set(session["events"][0])
 
 
 def test_features_are_listed_and_backfilled(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from recoup.events import EVENT_NAMES
 from recoup.friction.effects import (
     EffectSettings,
+    Labelled,
     Shown,
     _Fit,
     effects_out_of_fold,
@@ -20,7 +21,8 @@ from recoup.friction.effects import (
     no_effects,
 )
 from recoup.friction.intent import IntentModel, Learned
-from recoup.friction.intent_context import Labelled, encode_context, learn_vocabulary
+from recoup.friction.intent_context import Labelled as Contexts
+from recoup.friction.intent_context import encode_context, learn_vocabulary
 from recoup.friction.reasons import (
     MOST_APART,
     REASON_SCHEMA,
@@ -56,19 +58,21 @@ class Rows:
         for signal, leaves in LEAVES.items():
             stay *= 1 - leaves * now[:, signal]
         self.positive = rng.random(count) < stay / (1 + np.exp(-odds))
-        self.shown = Shown(self.base, self.context[:, 0], self.now, self.before)
+        shown = Shown(self.base, self.context[:, 0], self.now, self.before)
+        keys = np.arange(count)
+        self.labelled = Labelled(shown, self.positive, keys, keys)
 
 
 def trained() -> IntentModel:
     rows = Rows(1, 20_000)
-    labelled = Labelled(rows.context, rows.positive, np.arange(len(rows.positive)))
-    vocabulary = learn_vocabulary(labelled)
+    keys = np.arange(len(rows.positive))
+    vocabulary = learn_vocabulary(Contexts(rows.context, rows.positive, keys))
     codes = encode_context(rows.context, vocabulary)
     table = np.column_stack([rows.values, codes])
     data = lgb.Dataset(table, rows.positive)
     booster = lgb.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 10)
     trees = TreeEnsemble.from_lightgbm(booster)
-    effects = fit_effects(rows.shown, rows.positive, EffectSettings())
+    effects = fit_effects(rows.labelled, EffectSettings())
     calibration = Calibration(0.9, 1.1, -0.1)
     learned = Learned(vocabulary, trees, no_linear(3), 0.0, calibration, effects)
     return IntentModel("x", ("x",), (("x", ""),), ("event", "device"), learned)
@@ -195,20 +199,28 @@ def test_one_event_scores_as_in_a_batch_and_bytes_hold_the_effects() -> None:
 def test_effects_are_not_learned_from_a_handful_and_judged_by_others() -> None:
     few = Rows(5, 2_000, showing=0.002)
     for part, nothing in zip(
-        fit_effects(few.shown, few.positive, EffectSettings()), no_effects(), strict=True
+        fit_effects(few.labelled, EffectSettings()), no_effects(), strict=True
     ):
         np.testing.assert_array_equal(part, nothing)
     rows, visitor = Rows(6, 3_000), np.arange(3_000)
-    judged = effects_out_of_fold(rows.shown, rows.positive, visitor, EffectSettings())
+    judged = effects_out_of_fold(rows.labelled, EffectSettings())
     turned = rows.positive ^ (visitor % 3 == 1)
-    again = effects_out_of_fold(rows.shown, turned, visitor, EffectSettings())
+    again = effects_out_of_fold(rows.labelled._replace(positive=turned), EffectSettings())
     np.testing.assert_array_equal(judged[visitor % 3 == 1], again[visitor % 3 == 1])
     assert np.any(judged[visitor % 3 == 0] != again[visitor % 3 == 0])
 
 
+def test_a_session_weighs_one_and_one_more_a_showing() -> None:
+    rows = Rows(8, 6).labelled
+    now, session = np.array([0, 0, 4, 0, 1, 0]), np.array([1, 1, 1, 2, 2, 1])
+    weight = rows._replace(shown=rows.shown._replace(now=now), session=session).weight
+    np.testing.assert_allclose(weight, [1 / 3, 1 / 3, 1, 1, 1, 1 / 3])
+
+
 def test_the_gradient_of_the_loss_is_its_slope() -> None:
     rows = Rows(7, 500)
-    fit = _Fit(rows.shown, rows.positive, EffectSettings())
+    keys = np.arange(500) // 3
+    fit = _Fit(rows.labelled._replace(session=keys), EffectSettings())
     count = 2 * len(EVENT_NAMES) + 2 * len(SIGNALS)
     theta = np.random.default_rng(1).uniform(0.05, 0.4, count)
     _, gradient = fit.loss(theta)

@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 
 from recoup.errors import ConfigError
+from recoup.friction.reasons import REASON_SCHEMA
 from recoup.report import Summary
 from recoup.runners import replay
 from recoup.runners.backfill import backfill_to
+from recoup.runners.explaining import explain_sessions
 from recoup.runners.replay import replay_source
 from recoup.runners.training import evaluate_intent_on, load_intent, train_intent_on
 from recoup.simulator import load_scenario, write_simulation
@@ -159,3 +161,27 @@ def test_a_model_is_trained_kept_judged_and_used(log: Path, tmp_path: Path) -> N
     assert "version 2" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     decided = pl.read_parquet(tmp_path / "out" / "decisions.parquet")
     assert set(decided["model"]) == {trained["model"]}
+    reasons = pl.read_parquet(tmp_path / "out" / "reasons.parquet")
+    assert reasons.schema == REASON_SCHEMA
+    told = used.reasons
+    assert told is not None
+    assert told.lost == pytest.approx(reasons["lost"].sum())
+    assert {each.signal for each in told.signals} == set(reasons.filter("shown")["signal"])
+    moments = reasons.group_by("id").agg(pl.col("share").sum(), pl.col("^intent|unspoilt$").first())
+    apart = moments["intent"] - moments["unspoilt"] - moments["share"]
+    assert float(apart.abs().max()) < 1e-9  # type: ignore[arg-type]
+    rows = pl.read_parquet(tmp_path / "out" / "features.parquet").select("id", as_served="intent")
+    beside = reasons.join(rows, on="id")
+    assert beside["intent"].to_list() == pytest.approx(beside["as_served"].to_list(), abs=1e-9)
+    visitor, session = reasons.select("visitor", "session").row(0)
+    [own] = explain_sessions(open_source(log), model, session=str(session))
+    assert (own.visitor, own.session) == (visitor, session)
+    first = next(each for each in own.events if each.reasons)
+    assert sum(each.share for each in first.reasons) == pytest.approx(first.intent - first.unspoilt)
+    assert session in {
+        each.session for each in explain_sessions(open_source(log), model, visitor=visitor)
+    }
+    with pytest.raises(ConfigError, match="nobody"):
+        explain_sessions(open_source(log), model, visitor="nobody")
+    with pytest.raises(ConfigError, match="neither"):
+        explain_sessions(open_source(log), model)

@@ -46,8 +46,8 @@ def replay(  # noqa: PLR0913 - one argument an option
 
     DIR gets `defects`, `decisions`, `hesitations`, `features` and `dead_letters` as Parquet,
     `summary.json`, `report.html` (open it), and `journal.db`, from which an interrupted run goes
-    on. Nothing is executed: decisions on a log of the past are marked so, and no money is counted
-    as saved.
+    on; with a trained model of intent also `reasons`: what each signal took from it. Nothing is
+    executed: decisions on a log of the past are marked so, and no money is counted as saved.
 
         recoup replay shop/events.parquet --out out/
 

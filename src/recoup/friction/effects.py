@@ -84,9 +84,28 @@ class Shown(NamedTuple):
     now: NDArray[np.int64]
     before: NDArray[np.int64]
 
-    def where(self, keep: NDArray[np.bool_]) -> "Shown":
+
+class Labelled(NamedTuple):
+    """Rows to learn from: ``positive`` are labels, ``session`` and ``visitor`` keys, shape (n,)."""
+
+    shown: Shown
+    positive: NDArray[np.bool_]
+    session: NDArray[np.int64]
+    visitor: NDArray[np.int64]
+
+    def where(self, keep: NDArray[np.bool_]) -> "Labelled":
         """Keep some of the rows."""
-        return Shown(self.base[keep], self.step[keep], self.now[keep], self.before[keep])
+        shown = Shown(*(part[keep] for part in self.shown))  # type: ignore[arg-type]
+        return Labelled(shown, self.positive[keep], self.session[keep], self.visitor[keep])
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """One a showing, and one in all for a session's other events: they say much the same."""
+        calm = self.shown.now == 0
+        _, member, counts = np.unique(self.session[calm], return_inverse=True, return_counts=True)
+        weight = np.ones(len(calm))
+        weight[calm] = 1.0 / counts[member]
+        return weight
 
 
 def no_effects() -> SignalEffects:
@@ -95,23 +114,22 @@ def no_effects() -> SignalEffects:
     return SignalEffects(np.zeros(names), np.zeros(names), np.zeros(signals), np.zeros(signals))
 
 
-def fit_effects(
-    shown: Shown, positive: NDArray[np.bool_], settings: EffectSettings
-) -> SignalEffects:
+def fit_effects(rows: Labelled, settings: EffectSettings) -> SignalEffects:
     """Fit by penalised maximum likelihood, with bounds.
 
     Parameters
     ----------
-    shown, positive
-        Rows, and their labels; ``base`` comes from models that did not see them.
+    rows
+        Their ``base`` comes from models that did not see them.
 
     Returns
     -------
     No effects where fewer than :data:`LEAST_SHOWN` events show a signal.
     """
-    if np.count_nonzero(shown.now) < LEAST_SHOWN or not 0.0 < positive.mean() < 1.0:
+    showing = np.count_nonzero(rows.shown.now)
+    if showing < LEAST_SHOWN or not 0.0 < rows.positive.mean() < 1.0:
         return no_effects()
-    fit = _Fit(shown, positive, settings)
+    fit = _Fit(rows, settings)
     names, signals = len(EVENT_NAMES), len(SIGNALS)
     bounds = [(None, None)] * (2 * names) + [(0.0, _MOST_LEAVE)] * signals
     bounds += [(0.0, _MOST_LASTING)] * signals
@@ -121,16 +139,14 @@ def fit_effects(
     return SignalEffects(*_parts(found.x))
 
 
-def effects_out_of_fold(
-    shown: Shown, positive: NDArray[np.bool_], visitor: NDArray[np.int64], settings: EffectSettings
-) -> NDArray[np.float64]:
+def effects_out_of_fold(rows: Labelled, settings: EffectSettings) -> NDArray[np.float64]:
     """Give each row's log-odds with the effects that other visitors teach: shape (n,)."""
-    out, fold = shown.base.copy(), visitor % settings.folds
+    out, fold = rows.shown.base.copy(), rows.visitor % settings.folds
     for k in range(settings.folds):
         own = fold == k
         if own.any() and not own.all():
-            effects = fit_effects(shown.where(~own), positive[~own], settings)
-            out[own] = spoilt_rows(shown.where(own), effects)
+            effects = fit_effects(rows.where(~own), settings)
+            out[own] = spoilt_rows(rows.where(own).shown, effects)
     return out
 
 
@@ -176,8 +192,10 @@ def _spoil_rows(shown: Shown, effects: SignalEffects, out: NDArray[np.float64]) 
 class _Fit:
     """The penalised loss of rows, and its gradient."""
 
-    def __init__(self, shown: Shown, positive: NDArray[np.bool_], settings: EffectSettings) -> None:
-        self._shown, self._positive, self._settings = shown, positive, settings
+    def __init__(self, rows: Labelled, settings: EffectSettings) -> None:
+        shown = rows.shown
+        self._shown, self._positive, self._settings = shown, rows.positive, settings
+        self._weight = rows.weight
         self._near = np.clip(shown.base, -_FARTHEST, _FARTHEST)
         self._now, self._before = (_bits(each) for each in (shown.now, shown.before))
 
@@ -187,8 +205,8 @@ class _Fit:
         odds = self._shown.base + effects.offset[step] + effects.slope[step] * near
         goes_on = 0.5 * (1.0 + np.tanh(0.5 * (odds - self._before @ effects.lasting)))
         p = np.clip(goes_on * np.exp(self._now @ np.log1p(-effects.leaves)), 1e-12, 1 - 1e-12)
-        value = -np.log(np.where(self._positive, p, 1.0 - p)).sum()
-        by_log_p = np.where(self._positive, -1.0, p / (1.0 - p))
+        value = -(self._weight @ np.log(np.where(self._positive, p, 1.0 - p)))
+        by_log_p = self._weight * np.where(self._positive, -1.0, p / (1.0 - p))
         by_odds = by_log_p * (1.0 - goes_on)
         penalties = (chosen.step_ridge, chosen.slope_ridge)
         corrections = (effects.offset, effects.slope)

@@ -192,18 +192,30 @@ class Explainer:
             of.append(np.full(count, row))
         return np.concatenate(of), np.concatenate(parts)
 
-    def reasons(self, batch: EventBatch, rows: Rows, seen: Detected) -> pl.DataFrame:
-        """Give the reasons of the events that show a signal: frame of ``REASON_SCHEMA``."""
-        at = np.flatnonzero(seen.now)
+    def reasons(
+        self,
+        batch: EventBatch,
+        rows: Rows,
+        seen: Detected,
+        own: NDArray[np.bool_] | None = None,
+    ) -> pl.DataFrame:
+        """Give the reasons of the events that show a signal: frame of ``REASON_SCHEMA``.
+
+        Parameters
+        ----------
+        own
+            Which events to explain, shape (n,); None: all.
+        """
+        at = np.flatnonzero((seen.now != 0) & (True if own is None else own))
         context = self.model.context_of(batch, seen)[at]
         of, told = self.explain_rows(rows.values[at], context, seen.now[at], seen.before[at])
-        own = at[of]
-        events = batch.events[own].select("ts", "source", "id", "visitor", "event", *SLICES)
+        picked = at[of]
+        events = batch.events[picked].select("ts", "source", "id", "visitor", "event", *SLICES)
         numbers = dict(zip(NUMBERS, told.T, strict=True))
         signal = pl.Series([SIGNALS[int(k)].id for k in numbers.pop("signal")], dtype=pl.String)
         shown = pl.Series(numbers.pop("shown") > 0)
         columns = {name: pl.Series(column) for name, column in numbers.items()}
-        session = pl.Series(rows.session[own])
+        session = pl.Series(rows.session[picked])
         return events.with_columns(
             pl.col("event").cast(pl.String), session=session, signal=signal, shown=shown, **columns
         ).select(pl.col(name).cast(dtype) for name, dtype in REASON_SCHEMA.items())

@@ -13,6 +13,7 @@ from recoup.errors import ModelError
 from recoup.events import MICROS, EventBatch, take
 from recoup.friction.effects import (
     EffectSettings,
+    Labelled,
     Shown,
     effects_out_of_fold,
     fit_effects,
@@ -227,7 +228,7 @@ def fit_intent(
     held = _hold_out(rows, settings)
     best = _best_of(held, settings)
     shown = held.shown(best)
-    effects = fit_effects(shown, held.rows.positive, settings.effects)
+    effects = fit_effects(shown, settings.effects)
     calm = _calm(rows)
     vocabulary = learn_vocabulary(calm.labelled)
     members = [_fit(calm, settings, seed, settings.rounds[best]) for seed in settings.seeds]
@@ -244,11 +245,11 @@ def fit_intent(
 
 
 def _calibrate(
-    held: "_Held", shown: Shown, settings: IntentSettings
+    held: "_Held", shown: Labelled, settings: IntentSettings
 ) -> tuple[NDArray[np.float64], Calibration]:
     """Fit the calibration, and give the calibrated probabilities that it was fitted to."""
     rows = held.rows
-    raw = effects_out_of_fold(shown, rows.positive, rows.visitor, settings.effects)
+    raw = effects_out_of_fold(shown, settings.effects)
     scores = link_raw(raw, LOGISTIC, 1.0)
     calibration = fit_calibration(scores, rows.positive)
     return calibration.apply(scores), calibration
@@ -265,10 +266,11 @@ class _Held(msgspec.Struct, frozen=True):
     rows: IntentRows
     raw: NDArray[np.float64]
 
-    def shown(self, which: int) -> Shown:
+    def shown(self, which: int) -> Labelled:
         rows = self.rows
         step = rows.context[:, CONTEXT_COLUMNS.index("event")]
-        return Shown(self.raw[:, which].copy(), step.copy(), rows.now, rows.before)
+        shown = Shown(self.raw[:, which].copy(), step.copy(), rows.now, rows.before)
+        return Labelled(shown, rows.positive, rows.session, rows.visitor)
 
 
 def _best_of(held: _Held, settings: IntentSettings) -> int:

@@ -4,6 +4,7 @@ from recoup.report.decided import DecisionTally
 from recoup.report.hesitation import Behaved, Curve, Hesitation, Waits
 from recoup.report.html import render_html, write_report
 from recoup.report.journey import SessionTally, Steps
+from recoup.report.reasons import LostSignal, LostSlice, Reasons, tell_reasons
 from recoup.report.summary import (
     Day,
     DayDecisions,
@@ -38,9 +39,12 @@ __all__ = [
     "IntentBin",
     "Journeys",
     "Judged",
+    "LostSignal",
+    "LostSlice",
     "Made",
     "ModelHealth",
     "Period",
+    "Reasons",
     "Segment",
     "SessionTally",
     "Steps",
@@ -51,6 +55,7 @@ __all__ = [
     "render_html",
     "summarise",
     "summary_panel",
+    "tell_reasons",
     "to_json",
     "write_report",
 ]

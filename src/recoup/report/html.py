@@ -10,7 +10,15 @@ import msgspec
 from markupsafe import Markup
 
 from recoup.decisions import Defect, Finding
-from recoup.report import hesitation_story, palette, plots, repeat_story, story, words
+from recoup.report import (
+    hesitation_story,
+    palette,
+    plots,
+    reasons_story,
+    repeat_story,
+    story,
+    words,
+)
 from recoup.report.repeat import Repeat
 from recoup.report.summary import Segment, Summary
 
@@ -91,6 +99,7 @@ def render_html(summary: Summary) -> str:
         models=[story.model(health) for health in summary.models],
         hesitate=_hesitate(summary),
         repeat=None if summary.repeat is None else _repeat(summary.repeat),
+        why=_why(summary),
         any_likely=bool(story.likely_defects(summary)),
         plots=_plots(summary),
         actions=_shares(summary.decided.by_action, words.action_words),
@@ -136,6 +145,17 @@ def _hesitate(summary: Summary) -> dict[str, object]:
 def _repeat(told: Repeat) -> dict[str, object]:
     drawn = repeat_story.figure(told) if told.overdue else ""
     return {"sentences": repeat_story.sentences(told), "figure": Markup(drawn)}  # noqa: S704 - our own SVG
+
+
+def _why(summary: Summary) -> dict[str, object] | None:
+    told = summary.reasons
+    if told is None:
+        return None
+    return {
+        "sentences": reasons_story.sentences(told),
+        "rows": reasons_story.rows(told),
+        "figure": Markup(reasons_story.figure(told)),  # noqa: S704 - our own SVG
+    }
 
 
 def write_report(summary: Summary, path: Path) -> None:

@@ -12,6 +12,7 @@ from recoup.friction.watch import InputDrift
 from recoup.models.card import SliceMetrics
 from recoup.non_shoppers import Counted
 from recoup.report.hesitation import Hesitation
+from recoup.report.reasons import Reasons
 from recoup.report.repeat import Repeat
 
 STAGES: Final = ("sessions", "listing", "item", "cart", "checkout", "purchase")
@@ -265,6 +266,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         Where and when shoppers waited, and their signals of behaviour.
     repeat
         Customers who are overdue; None without a model of repeat purchase.
+    reasons
+        What signals took from purchase intent, by a trained model; None without one.
     seconds, events_per_second, peak_rss_mb
         What the run took.
 
@@ -307,6 +310,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     models: list[ModelHealth] = []
     hesitation: Hesitation = Hesitation()
     repeat: Repeat | None = None
+    reasons: Reasons | None = None
 
 
 def summarise(  # noqa: PLR0913
@@ -330,6 +334,7 @@ def summarise(  # noqa: PLR0913
     models: Sequence[ModelHealth] = (),
     hesitation: Hesitation | None = None,
     repeat: Repeat | None = None,
+    reasons: Reasons | None = None,
     seconds: float = 0.0,
     peak_rss_mb: float = 0.0,
 ) -> Summary:
@@ -372,6 +377,7 @@ def summarise(  # noqa: PLR0913
         models=list(models),
         hesitation=hesitation or Hesitation(),
         repeat=repeat,
+        reasons=reasons,
     )
 
 

@@ -16,6 +16,7 @@ from recoup.decisions import DECISION_SCHEMA, Defect, Finding
 from recoup.engine import NO_TICKS, Engine, Intent, Settings, Step
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
+from recoup.friction import IntentModel
 from recoup.friction.hesitation import HesitationModel
 from recoup.friction.repeat import RepeatModel
 from recoup.friction.waiting import HESITATION_SCHEMA
@@ -27,6 +28,7 @@ from recoup.report import (
     DecisionTally,
     Journeys,
     ModelHealth,
+    Reasons,
     SessionTally,
     Steps,
     Summary,
@@ -35,6 +37,7 @@ from recoup.report import (
     write_report,
 )
 from recoup.report.repeat import Repeat
+from recoup.runners.explaining import ReasonWatch, write_reasons
 from recoup.runners.hesitating import HesitationWatch
 from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.local import LocalRunner
@@ -76,7 +79,8 @@ def replay_source(  # noqa: PLR0913
         The log.
     out
         Directory for ``defects``, ``decisions``, ``features`` and ``dead_letters`` (Parquet),
-        ``summary.json``, ``report.html`` and the journal. A run that was cut goes on there.
+        ``summary.json``, ``report.html`` and the journal; with a trained model of intent
+        ``reasons`` as well. A run that was cut goes on there.
     title
         What the report calls the log.
     identity
@@ -109,7 +113,7 @@ def replay_source(  # noqa: PLR0913
         engine = Engine(settings, intent=intent, hesitation=hesitation)
         watch = None if served is None else InputWatch(served.kept.reference, engine.features.names)
         book = None if repeat is None else OrderBook()
-        host = ReplayHost(engine, out / ROW_FILES, watch=watch, book=book)
+        host = ReplayHost(engine, out / ROW_FILES, watch=watch, book=book, explains=True)
         runner = LocalRunner(
             host,
             journal,
@@ -146,6 +150,7 @@ def replay_source(  # noqa: PLR0913
             models=_models(served, watch, journeys),
             hesitation=host.hesitating.result(),
             repeat=_customers(book, repeat, journeys, out / CUSTOMERS),
+            reasons=_reasons(journal, out, intent),
             seconds=time.perf_counter() - begun,
             peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
@@ -167,6 +172,8 @@ class ReplayHost:
         Counts what a trained model reads; None watches nothing.
     book
         Keeps purchases; None keeps none.
+    explains
+        Whether reasons are journalled, where intent is a trained model.
 
     Attributes
     ----------
@@ -181,6 +188,7 @@ class ReplayHost:
         *,
         watch: InputWatch | None = None,
         book: OrderBook | None = None,
+        explains: bool = False,
     ) -> None:
         self.engine = engine
         self.watch = watch
@@ -189,6 +197,7 @@ class ReplayHost:
         self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
         self.decisions = DecisionTally()
         self.hesitating = HesitationWatch(engine)
+        self._explaining = ReasonWatch(engine) if explains else None
         self.recognised = Recognised(np.zeros(0, np.bool_))
         self._batches = 0
         if features is not None:
@@ -221,6 +230,7 @@ class ReplayHost:
             "decisions": step.decisions,
             "outcomes": step.outcomes,
             "hesitations": step.hesitations,
+            **({} if self._explaining is None else self._explaining.step(step)),
         }
 
     def snapshot(self) -> dict[str, bytes]:
@@ -277,6 +287,12 @@ def _customers(
     if book is None or model is None or journeys.period.until is None:
         return None
     return write_customers(book.purchases(), model, journeys.period.until, path)
+
+
+def _reasons(journal: SqliteJournal, out: Path, intent: Intent | None) -> Reasons | None:
+    if not isinstance(intent, IntentModel):
+        return None
+    return write_reasons(journal, out / "reasons.parquet", intent.hash)
 
 
 def _models(
