@@ -59,8 +59,7 @@ class Rows:
             stay *= 1 - leaves * now[:, signal]
         self.positive = rng.random(count) < stay / (1 + np.exp(-odds))
         shown = Shown(self.base, self.context[:, 0], self.now, self.before)
-        keys = np.arange(count)
-        self.labelled = Labelled(shown, self.positive, keys, keys)
+        self.labelled = Labelled(shown, self.positive, np.arange(count))
 
 
 def trained() -> IntentModel:
@@ -210,17 +209,9 @@ def test_effects_are_not_learned_from_a_handful_and_judged_by_others() -> None:
     assert np.any(judged[visitor % 3 == 0] != again[visitor % 3 == 0])
 
 
-def test_a_session_weighs_one_and_one_more_a_showing() -> None:
-    rows = Rows(8, 6).labelled
-    now, session = np.array([0, 0, 4, 0, 1, 0]), np.array([1, 1, 1, 2, 2, 1])
-    weight = rows._replace(shown=rows.shown._replace(now=now), session=session).weight
-    np.testing.assert_allclose(weight, [1 / 3, 1 / 3, 1, 1, 1, 1 / 3])
-
-
 def test_the_gradient_of_the_loss_is_its_slope() -> None:
     rows = Rows(7, 500)
-    keys = np.arange(500) // 3
-    fit = _Fit(rows.labelled._replace(session=keys), EffectSettings())
+    fit = _Fit(rows.labelled, EffectSettings())
     count = 2 * len(EVENT_NAMES) + 2 * len(SIGNALS)
     theta = np.random.default_rng(1).uniform(0.05, 0.4, count)
     _, gradient = fit.loss(theta)

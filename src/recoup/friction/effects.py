@@ -38,6 +38,7 @@ class EffectSettings(msgspec.Struct, frozen=True):
     ----------
     leaves_rate, lasting_rate
         Rates of the exponential priors of both numbers: what few showings tell is taken to be 0.
+        The second is higher, since the events of a session that follow a signal say much the same.
     step_ridge, slope_ridge
         Penalties on the corrections of the unspoilt part by step of the journey.
     folds
@@ -45,7 +46,7 @@ class EffectSettings(msgspec.Struct, frozen=True):
     """
 
     leaves_rate: float = 2.0
-    lasting_rate: float = 1.0
+    lasting_rate: float = 4.0
     step_ridge: float = 1.0
     slope_ridge: float = 10.0
     folds: int = 3
@@ -86,26 +87,16 @@ class Shown(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """Rows to learn from: ``positive`` are labels, ``session`` and ``visitor`` keys, shape (n,)."""
+    """Rows to learn from: ``positive`` are labels, ``visitor`` keys, shape (n,)."""
 
     shown: Shown
     positive: NDArray[np.bool_]
-    session: NDArray[np.int64]
     visitor: NDArray[np.int64]
 
     def where(self, keep: NDArray[np.bool_]) -> "Labelled":
         """Keep some of the rows."""
         shown = Shown(*(part[keep] for part in self.shown))  # type: ignore[arg-type]
-        return Labelled(shown, self.positive[keep], self.session[keep], self.visitor[keep])
-
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """One a showing, and one in all for a session's other events: they say much the same."""
-        calm = self.shown.now == 0
-        _, member, counts = np.unique(self.session[calm], return_inverse=True, return_counts=True)
-        weight = np.ones(len(calm))
-        weight[calm] = 1.0 / counts[member]
-        return weight
+        return Labelled(shown, self.positive[keep], self.visitor[keep])
 
 
 def no_effects() -> SignalEffects:
@@ -195,7 +186,6 @@ class _Fit:
     def __init__(self, rows: Labelled, settings: EffectSettings) -> None:
         shown = rows.shown
         self._shown, self._positive, self._settings = shown, rows.positive, settings
-        self._weight = rows.weight
         self._near = np.clip(shown.base, -_FARTHEST, _FARTHEST)
         self._now, self._before = (_bits(each) for each in (shown.now, shown.before))
 
@@ -205,8 +195,8 @@ class _Fit:
         odds = self._shown.base + effects.offset[step] + effects.slope[step] * near
         goes_on = 0.5 * (1.0 + np.tanh(0.5 * (odds - self._before @ effects.lasting)))
         p = np.clip(goes_on * np.exp(self._now @ np.log1p(-effects.leaves)), 1e-12, 1 - 1e-12)
-        value = -(self._weight @ np.log(np.where(self._positive, p, 1.0 - p)))
-        by_log_p = self._weight * np.where(self._positive, -1.0, p / (1.0 - p))
+        value = -np.log(np.where(self._positive, p, 1.0 - p)).sum()
+        by_log_p = np.where(self._positive, -1.0, p / (1.0 - p))
         by_odds = by_log_p * (1.0 - goes_on)
         penalties = (chosen.step_ridge, chosen.slope_ridge)
         corrections = (effects.offset, effects.slope)

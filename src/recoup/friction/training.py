@@ -270,7 +270,7 @@ class _Held(msgspec.Struct, frozen=True):
         rows = self.rows
         step = rows.context[:, CONTEXT_COLUMNS.index("event")]
         shown = Shown(self.raw[:, which].copy(), step.copy(), rows.now, rows.before)
-        return Labelled(shown, rows.positive, rows.session, rows.visitor)
+        return Labelled(shown, rows.positive, rows.visitor)
 
 
 def _best_of(held: _Held, settings: IntentSettings) -> int:
