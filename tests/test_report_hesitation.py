@@ -282,7 +282,7 @@ def by_hand(batch: EventBatch, session: NDArray[np.int64]) -> tuple[int, float]:
             bought.add(who)
         if not step:
             continue
-        if who in open_ and ts > open_[who]:
+        if who in open_ and ts > open_[who] and open_[who] + 1_800 * MICROS <= now:
             gap = ts - open_[who]
             counted += 1
             left += gap >= 1_800 * MICROS

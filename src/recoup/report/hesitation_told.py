@@ -69,7 +69,7 @@ def tell_waits(
         by_page_type=_split(kinds, level, drift),
         by_device=told["device"],
         by_page=_shown(told["page"]),
-        by_hour=sorted(told["hour"], key=lambda waits: int(waits.value)),
+        by_hour=[_unjudged(waits) for waits in sorted(told["hour"], key=_hour)],
         curves=_curves(kinds),
         behaviours=list(behaviours),
     )
@@ -79,6 +79,15 @@ def _split(cells: pl.DataFrame, level: float | None, drift: float) -> list[Waits
     parts = cells.partition_by("value", as_dict=True).items()
     told = [_waits(str(value), part, level, drift) for (value,), part in parts]
     return sorted(told, key=lambda waits: (-waits.rows, waits.value))
+
+
+def _hour(waits: Waits) -> int:
+    return int(waits.value)
+
+
+def _unjudged(waits: Waits) -> Waits:
+    """Take the verdict off: an hour is no place, and a surge of visits may fill one."""
+    return msgspec.structs.replace(waits, verdict="")
 
 
 def _shown(pages: list[Waits]) -> list[Waits]:

@@ -96,7 +96,9 @@ class HesitationTally:
     --------
     >>> from recoup.testing import random_batch
     >>> batch, tally = random_batch(50, seed=1), HesitationTally()
-    >>> tally.step(Behaving(batch, np.ones(50, np.int64), np.zeros((50, 6), np.bool_)))
+    >>> for part, session in ((batch, 1), (random_batch(1, seed=2, start_s=9_000), 2)):
+    ...     nothing = np.zeros((len(part), 6), np.bool_)
+    ...     tally.step(Behaving(part, np.full(len(part), session), nothing))
     >>> tally.result().total.rows
     30
     """
@@ -130,7 +132,10 @@ class HesitationTally:
             self._pending = [self._held().filter(~pl.col("session").is_in(left))]
 
     def result(self) -> Hesitation:
-        """Give what the events so far say; waits that are still on are left out."""
+        """Give what the events so far say, but of waits begun in the last half hour.
+
+        Of those the short ones alone would be known.
+        """
         held, behaved = self._held(), self._behaved.copy()
         cells = pl.concat([self._cells.whole(), _cells(held, self._now_us)])
         behaved += _behaved(held)
@@ -245,7 +250,7 @@ def _rows(seen: Behaving) -> pl.DataFrame:
 
 
 def _cells(held: pl.DataFrame, now_us: int) -> pl.DataFrame:
-    """Count the waits of sessions by every dimension; those that are still on are left out."""
+    """Count the waits of sessions by every dimension, but of those begun in the last half hour."""
     waits = _waits(held, now_us)
     parts = [
         waits.group_by(value=value, bin="bin").agg(
@@ -271,7 +276,7 @@ def _waits(held: pl.DataFrame, now_us: int) -> pl.DataFrame:
         .filter(
             pl.col("wait_us") > 0,
             pl.col("stage") < PURCHASED,
-            (pl.col("wait_us") < _LIMIT_US) | (pl.col("ts") + _LIMIT_US <= now_us),
+            pl.col("ts") + _LIMIT_US <= now_us,
         )
         .with_columns(wait_s=pl.min_horizontal("wait_us", _LIMIT_US) / MICROS)
         .with_columns(
