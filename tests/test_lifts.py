@@ -130,7 +130,7 @@ def test_what_is_not_executed_or_of_two_horizons_is_refused_in_words() -> None:
         report(decisions, outcomes.drop("revision"))
     few = report(*(frame.head(40) for frame in (decisions, outcomes)))
     assert few.all_visitors.agree is None
-    assert "30 of each are needed" in str(few.all_visitors.refused)
+    assert "30 on each side are needed" in str(few.all_visitors.refused)
 
 
 def test_an_act_outside_the_window_does_not_count_and_the_newest_revision_does() -> None:

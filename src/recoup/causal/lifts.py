@@ -26,6 +26,7 @@ import polars as pl
 from recoup.causal.estimate import (
     Estimate,
     Floats,
+    Ints,
     freedom,
     standard_error,
     student_estimate,
@@ -39,6 +40,9 @@ FOLDS: Final = 5
 LEAST_CHANCE: Final = 1e-6
 LEAST_HOLDOUT: Final = 30
 """Visitors of either side, under which no comparison with the holdout is offered."""
+
+LEAST_BUYERS: Final = 10
+"""Those of them who bought: with fewer, the interval of a mean is too narrow."""
 
 
 class LiftRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +130,8 @@ def lift_report(
 
 def lift_of(windows: Windows, *, level: float = 0.95) -> LiftReport:
     """Report on windows that are made already."""
-    visitors = windows.visitors
-    alone = _value_alone(visitors)
+    visitors = windows.visitors.with_row_index("row")
+    alone = _value_alone(visitors, windows.decisions)
     remedies = visitors["remedy"].value_counts().sort("count", "remedy", descending=[True, False])
     return LiftReport(
         all_visitors=_row(None, visitors, alone, level),
@@ -143,33 +147,56 @@ def lift_of(windows: Windows, *, level: float = 0.95) -> LiftReport:
 
 
 class _Alone(msgspec.Struct, frozen=True):
-    """What a visitor is worth who is not acted on: mean and variance, out of fold, shape (n,)."""
+    """What a visitor is worth who is not acted on: predicted out of fold, shape (n,).
+
+    ``variance`` is what is expected of the squared error; ``noise`` that of the weighted error,
+    summed over the decisions of the window, which is known before they are drawn.
+    """
 
     mean: Floats
     variance: Floats
+    noise: Floats
 
     def of(self, rows: Bools) -> "_Alone":
-        return _Alone(self.mean[rows], self.variance[rows])
+        return _Alone(self.mean[rows], self.variance[rows], self.noise[rows])
 
 
-def _value_alone(visitors: pl.DataFrame) -> _Alone:
+def _value_alone(visitors: pl.DataFrame, decisions: pl.DataFrame) -> _Alone:
     """Predict what a visitor is worth who is not acted on, out of fold.
 
     Fitted to those whom chance left alone; the holdout is not looked at. Any prediction will do: a
-    poor one costs precision alone.
+    poor one costs precision alone. The error is predicted at every decision: who is still there
+    after several is worth something else than who was at the first.
     """
-    features = np.column_stack(
-        [visitors["intent"].to_numpy(), visitors["remedy"].rank("dense").to_numpy()]
-    ).astype(np.float64)
     weight, value = visitors["never_weight"].to_numpy(), visitors["value"].to_numpy()
+    fold = np.arange(len(value)) % FOLDS
     learn = ~visitors["holdout"].to_numpy() & (weight > 0)
-    mean = _out_of_fold(features, value, weight, learn)
-    variance = _out_of_fold(features, (value - mean) ** 2, weight, learn)
-    return _Alone(mean, np.maximum(variance, 0.0))
+    mean = _out_of_fold(_features(visitors), value, weight, learn, fold)
+    own = decisions.join(visitors.select("visitor", "row"), on="visitor", maintain_order="left")
+    rows, number = own["row"].to_numpy().astype(np.int64), own["number"].to_numpy()
+    features = np.column_stack([_features(own), number])
+    square = (value - mean)[rows] ** 2
+    error = _out_of_fold(features, square, weight[rows], learn[rows], fold[rows])
+    error = np.maximum(error, 0.0)
+    chance = np.minimum(own["act_chance"].to_numpy(), 1.0 - LEAST_CHANCE)
+    noise = own["weight_before"].to_numpy() ** 2 * chance / (1.0 - chance) * error
+    first, size = number == 1, len(value)
+    return _Alone(
+        mean=mean,
+        variance=np.bincount(rows[first], error[first], size).astype(np.float64),
+        noise=np.bincount(rows, noise, size).astype(np.float64),
+    )
 
 
-def _out_of_fold(features: Floats, target: Floats, weight: Floats, learn: Bools) -> Floats:
-    fold, found = np.arange(len(target)) % FOLDS, np.zeros(len(target))
+def _features(table: pl.DataFrame) -> Floats:
+    remedies = table["remedy"].rank("dense")
+    return np.column_stack([table["intent"], remedies]).astype(np.float64)
+
+
+def _out_of_fold(
+    features: Floats, target: Floats, weight: Floats, learn: Bools, fold: Ints
+) -> Floats:
+    found = np.zeros(len(target))
     for each in range(FOLDS):
         rows, held = learn & (fold != each), fold == each
         if rows.any() and held.any():
@@ -186,7 +213,7 @@ def _row(intervention: str | None, own: pl.DataFrame, alone: _Alone, level: floa
     scored = _scored(rest, treated, alone.of(~holdout))
     effective, share = _effective(scored.weight)
     measured = _apart(treated, kept, level=level)
-    few = _too_few(len(treated), len(kept))
+    few = _too_few(treated, kept)
     thin = refusal(effective, share)
     difference = _apart(scored.alone, kept, least_se=scored.least_se, level=level)
     return LiftRow(
@@ -221,8 +248,7 @@ class _Scored(msgspec.Struct, frozen=True):
 def _scored(own: pl.DataFrame, value: Floats, alone: _Alone) -> _Scored:
     factor = _shares(own, alone.variance)
     weight = own["never_weight"].to_numpy() * factor
-    spread = factor**2 * own["weight_variance"].to_numpy() * alone.variance
-    least = math.sqrt(float(spread.sum())) / max(len(value), 1)
+    least = math.sqrt(float((factor**2 * alone.noise).sum())) / max(len(value), 1)
     return _Scored(alone.mean + weight * (value - alone.mean), weight, least)
 
 
@@ -285,10 +311,13 @@ def _scaled(found: Estimate, factor: float) -> Estimate:
     return Estimate(*(end * factor for end in ends))
 
 
-def _too_few(treated: int, holdout: int) -> str | None:
-    if min(treated, holdout) >= LEAST_HOLDOUT:
+def _too_few(treated: Floats, holdout: Floats) -> str | None:
+    sides = {"visitors": treated, "of the holdout": holdout}
+    if all(len(s) >= LEAST_HOLDOUT and (s > 0).sum() >= LEAST_BUYERS for s in sides.values()):
         return None
-    return (
-        f"from the holdout: {treated} visitors and {holdout} of the holdout, "
-        f"{LEAST_HOLDOUT} of each are needed"
+    told = " and ".join(
+        f"{len(side)} {name}, {int((side > 0).sum())} of whom bought"
+        for name, side in sides.items()
     )
+    needed = f"{LEAST_HOLDOUT} on each side are needed, and {LEAST_BUYERS} who bought"
+    return f"from the holdout: {told}; {needed}"

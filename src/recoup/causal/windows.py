@@ -36,11 +36,12 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
         ``remedy`` of the first due decision; ``holdout``; ``value``, net of every act in the
         window, in currency units; ``acts``, how many reached them; ``first_none_chance`` = P(no act
         at the first decision); ``never_weight``, which is 1 / P(no act in the window) where there
-        was none, else 0; ``weight_variance``, what its variance was to be from the chances alone.
+        was none, else 0.
     decisions
         One row a decision in a window: ``visitor``, ``number`` (from 1, in order of time), ``ts``,
         ``elapsed_s`` since the first, ``reason``, ``remedy``, ``intent``, ``action``, ``act``,
-        ``act_chance`` = P(some act).
+        ``act_chance`` = P(some act); ``weight_before``, which is 1 / P(no act before it) where
+        there was none, else 0.
     waiting
         Visitors whose window has not matured: not among the rows.
     horizon_s
@@ -204,7 +205,8 @@ def _own_decisions(executed: pl.DataFrame, known: pl.DataFrame, horizon_s: int) 
             act_chance=pl.col("propensities").filter(pl.col("options").str.starts_with(_ACT)).sum()
         )
     )
-    return own.join(chances, on="id", how="left", maintain_order="left").select(
+    joined = own.join(chances, on="id", how="left", maintain_order="left")
+    return joined.select(
         "visitor",
         pl.int_range(1, pl.len() + 1).over("visitor").alias("number"),
         "ts",
@@ -215,7 +217,13 @@ def _own_decisions(executed: pl.DataFrame, known: pl.DataFrame, horizon_s: int) 
         "action",
         pl.col("action").str.starts_with(_ACT).alias("act"),
         pl.col("act_chance").clip(0.0, 1.0),
-    )
+    ).with_columns(_weight_before())
+
+
+def _weight_before() -> pl.Expr:
+    stays = (1.0 - pl.col("act").cast(pl.Float64)) / (1.0 - pl.col("act_chance")).clip(1e-12)
+    weight = stays.cum_prod().over("visitor")
+    return weight.shift(1, fill_value=1.0).over("visitor").alias("weight_before")
 
 
 def _remedy() -> pl.Expr:
@@ -224,20 +232,10 @@ def _remedy() -> pl.Expr:
 
 
 def _visitors(known: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
-    chance = pl.col("act_chance")
-    stays = (1.0 - pl.col("act").cast(pl.Float64)) / (1.0 - chance)
-    weight = stays.cum_prod().over("visitor")
-    before = weight.shift(1, fill_value=1.0).over("visitor")
-    spread = before**2 * chance / (1.0 - chance)
-    by_visitor = (
-        own.with_columns(spread=spread)
-        .group_by("visitor")
-        .agg(
-            pl.col("spread").sum().alias("weight_variance"),
-            pl.col("act").sum().cast(pl.Int64).alias("acts"),
-            (1.0 - pl.col("act_chance")).product().alias("none_chance"),
-            (1.0 - pl.col("act_chance").first()).alias("first_none_chance"),
-        )
+    by_visitor = own.group_by("visitor").agg(
+        pl.col("act").sum().cast(pl.Int64).alias("acts"),
+        (1.0 - pl.col("act_chance")).product().alias("none_chance"),
+        (1.0 - pl.col("act_chance").first()).alias("first_none_chance"),
     )
     never = pl.when(pl.col("acts") == 0).then(1.0 / pl.col("none_chance")).otherwise(0.0)
     net = (pl.col("net_value_micros") - pl.col("later_cost_micros")) / MICROS
@@ -253,6 +251,5 @@ def _visitors(known: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
         net.alias("value"),
         "acts",
         "first_none_chance",
-        "weight_variance",
         never.alias("never_weight"),
     )
