@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from recoup.causal.estimate import Estimate, Floats, Ints, mean_estimate, normal_estimate
+from recoup.causal.heavy_learners import EffectFactory, learned_effects
 from recoup.causal.journeys import Bools
 from recoup.causal.nuisance import Regressor, RegressorFactory, TreeMeans
 from recoup.errors import ConfigError, SchemaError
@@ -164,7 +165,7 @@ class _Nuisances(msgspec.Struct, frozen=True):
 def learn_uplift(
     data: Experiment,
     *,
-    learner: Learner = "dr",
+    learner: Learner | EffectFactory = "dr",
     folds: int = 2,
     regressor: RegressorFactory = TreeMeans,
     final: RegressorFactory = effect_trees,
@@ -177,6 +178,9 @@ def learn_uplift(
 
     Parameters
     ----------
+    learner
+        ``t``, ``dr``, ``r``; or a factory of whatever learns effects whole, such as
+        `recoup.causal.heavy_learners.econml_learner` gives.
     regressor, final
         Make the regressors of outcomes, and of effects (learners ``dr`` and ``r``).
 
@@ -222,7 +226,7 @@ def judge_targeting(
     data: Experiment,
     *,
     cost: float,
-    learner: Learner = "dr",
+    learner: Learner | EffectFactory = "dr",
     regressor: RegressorFactory = TreeMeans,
     final: RegressorFactory = effect_trees,
     level: float = 0.95,
@@ -264,11 +268,14 @@ def judge_targeting(
 def _predict(
     learn: Experiment,
     features: Floats,
-    learner: Learner,
+    learner: Learner | EffectFactory,
     makers: tuple[RegressorFactory, RegressorFactory],
 ) -> Floats:
     """Give effects of new rows, from a learner fitted on all of ``learn``."""
     regressor, final = makers
+    if not isinstance(learner, str):
+        rows = (learn.outcome, learn.treated.astype(np.int64), learn.features)
+        return learned_effects(learner, rows, features)
     if learner == "t":
         everyone = np.ones(len(learn.outcome), np.bool_)
         acted, waited = (_fit_arm(learn, everyone, arm, regressor) for arm in (1, 0))
