@@ -24,7 +24,13 @@ from recoup.friction.training import IntentSettings, train_intent
 from recoup.simulator import SCENARIOS, DefectSpec, Scenario, simulate
 
 QUICK: Final = IntentSettings(
-    rounds=(40, 80), origins=(0.3, 0.65), seeds=(1,), min_rows_in_leaf=100, linear_share=0.0
+    rounds=(40, 80),
+    origins=(0.3, 0.65),
+    seeds=(1,),
+    leaves=15,
+    min_rows_in_leaf=100,
+    linear_share=0.0,
+    network_share=0.0,
 )
 DAYS: Final = 2.0
 VISITORS: Final = 25_000

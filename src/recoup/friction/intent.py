@@ -1,6 +1,7 @@
 """Purchase intent: P(purchase later in this session | journey so far), at every event."""
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,12 +24,13 @@ from recoup.friction.moment import Rows
 from recoup.friction.signals import Detected
 from recoup.models.calibration import Calibration, calibrate_one
 from recoup.models.linear import LinearModel, linear_one, linear_rows
+from recoup.models.network import NetworkModel, network_one, network_rows, no_network
 from recoup.models.nodes import LOGISTIC
 from recoup.models.packing import digest, pack, unpack
 from recoup.models.scoring import Tables, link_raw, scan_raw
 from recoup.models.trees import TreeEnsemble
 
-KIND: Final = "intent/2"
+KIND: Final = "intent/3"
 
 Inputs = tuple[tuple[str, str], ...]
 
@@ -37,9 +39,10 @@ class IntentTables(NamedTuple):
     """A model as compiled code reads it.
 
     Input j is column ``picked[j]`` of the feature row, less column ``less[j]`` where that is not
-    negative; ``share`` is the weight of the linear part; ``calibration`` holds a, b, c; ``row``
-    and ``reach`` are scratch, of shapes (inputs + context,) and (trees,). ``effects`` are those of
-    signals; ``step`` is where in the context the event stands, -1 where it does not.
+    negative; ``shares`` are the weights of trees, linear part and network, shape (3,);
+    ``calibration`` holds a, b, c; ``row``, ``reach`` and ``hidden`` are scratch, of shapes
+    (inputs + context,), (trees,) and (units,). ``effects`` are those of signals; ``step`` is where
+    in the context the event stands, -1 where it does not.
     """
 
     picked: NDArray[np.int64]
@@ -47,18 +50,22 @@ class IntentTables(NamedTuple):
     vocabulary: Vocabulary
     trees: Tables
     linear: LinearModel
-    share: float
+    network: NetworkModel
+    shares: NDArray[np.float64]
     calibration: NDArray[np.float64]
     row: NDArray[np.float64]
     reach: NDArray[np.int64]
+    hidden: NDArray[np.float64]
     effects: SignalEffects
     step: int
 
 
 class Learned(NamedTuple):
-    """What training learned: ``share`` is the weight, in [0, 1], of the linear part's log-odds.
+    """What training learned.
 
-    ``effects`` are those of signals, see :mod:`recoup.friction.effects`.
+    ``share`` and ``network_share`` are the weights, in [0, 1], of the log-odds of the linear part
+    and of the network, which None leaves out; the trees have the rest. ``effects`` are those of
+    signals, see :mod:`recoup.friction.effects`.
     """
 
     vocabulary: Vocabulary
@@ -67,10 +74,12 @@ class Learned(NamedTuple):
     share: float
     calibration: Calibration
     effects: SignalEffects = no_effects()
+    network: NetworkModel | None = None
+    network_share: float = 0.0
 
 
 class IntentModel:
-    """Trees and a logistic regression over features and learned context; signals; calibrated.
+    """Trees, a regression and a network over features and learned context; signals; calibrated.
 
     Parameters
     ----------
@@ -146,7 +155,7 @@ class IntentModel:
                 hint="train the model again with the present feature set",
             )
         assert self.learned.trees.tables is not None  # noqa: S101
-        c = self.learned.calibration
+        c, network = self.learned.calibration, self._network
         picked, less = columns_of(self.inputs, names)
         self.tables = IntentTables(
             picked=picked,
@@ -154,13 +163,20 @@ class IntentModel:
             vocabulary=self.learned.vocabulary,
             trees=self.learned.trees.tables,
             linear=self.learned.linear,
-            share=self.learned.share,
+            network=network,
+            shares=np.array(shares_of(self.learned.share, self.learned.network_share)),
             calibration=np.array([c.a, c.b, c.c]),
             row=np.empty(self.learned.trees.n_features),
             reach=np.empty(self.learned.trees.n_trees, np.int64),
+            hidden=np.empty(len(network.bias)),
             effects=self.learned.effects,
             step=self._step,
         )
+
+    @property
+    def _network(self) -> NetworkModel:
+        network = self.learned.network
+        return no_network(self.learned.trees.n_features) if network is None else network
 
     @property
     def _step(self) -> int:
@@ -210,11 +226,12 @@ class IntentModel:
         read = read_inputs(values, self.tables.picked, self.tables.less)
         told = encode_context(context, self.learned.vocabulary)
         table = np.column_stack([read, told])
-        raw = blend(
+        parts = (
             self.learned.trees.predict_raw(table),
             linear_rows(table, self.learned.linear),
-            self.learned.share,
+            network_rows(table, self._network),
         )
+        raw = mix(parts, shares_of(self.learned.share, self.learned.network_share))
         none = np.zeros(len(raw), np.int64)
         step = context[:, self._step] if self._step >= 0 else none - 1
         bits = (none if each is None else each for each in (now, before))
@@ -240,11 +257,14 @@ class IntentModel:
             "context": list(self.context),
             "calibration": [c.a, c.b, c.c],
             "share": self.learned.share,
+            "network_share": self.learned.network_share,
             "trees": self.learned.trees.to_bytes(),
         }
         linear = {f"linear_{name}": part for name, part in self.learned.linear._asdict().items()}
         effects = {f"effects_{name}": part for name, part in self.learned.effects._asdict().items()}
-        return pack(KIND, meta, {**self.learned.vocabulary._asdict(), **linear, **effects})
+        network = {f"network_{name}": part for name, part in self._network._asdict().items()}
+        arrays = {**self.learned.vocabulary._asdict(), **linear, **effects, **network}
+        return pack(KIND, meta, arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "IntentModel":
@@ -261,10 +281,20 @@ class IntentModel:
             vocabulary = Vocabulary(*(arrays[name] for name in Vocabulary._fields))  # type: ignore[arg-type]
             linear = LinearModel(*(arrays[f"linear_{name}"] for name in LinearModel._fields))  # type: ignore[arg-type]
             effects = SignalEffects(*(arrays[f"effects_{n}"] for n in SignalEffects._fields))  # type: ignore[arg-type]
+            network = NetworkModel(*(arrays[f"network_{n}"] for n in NetworkModel._fields))  # type: ignore[arg-type]
         except (msgspec.ValidationError, KeyError) as error:
             raise ModelError(f"Expected an intent model, got other content: {error}") from error
         trees, calibration = TreeEnsemble.from_bytes(told.trees), Calibration(*told.calibration)
-        learned = Learned(vocabulary, trees, linear, told.share, calibration, effects)
+        learned = Learned(
+            vocabulary,
+            trees,
+            linear,
+            told.share,
+            calibration,
+            effects,
+            network,
+            told.network_share,
+        )
         return cls(told.feature_hash, told.names, told.inputs, told.context, learned)
 
     @property
@@ -299,7 +329,12 @@ def unspoilt_log_odds(
             row[j] -= values[tables.less[j]]
     encode_one(context, tables.vocabulary, row, width)
     trees = scan_raw(row, tables.trees, tables.reach) / tables.trees.settings[0]
-    raw = (1.0 - tables.share) * trees + tables.share * linear_one(row, tables.linear)
+    share = tables.shares
+    raw = share[0] * trees
+    if share[1] != 0.0:
+        raw += share[1] * linear_one(row, tables.linear)
+    if share[2] != 0.0:
+        raw += share[2] * network_one(row, tables.network, tables.hidden)
     return corrected(raw, context[tables.step] if tables.step >= 0 else -1, tables.effects)
 
 
@@ -328,11 +363,25 @@ def read_inputs(
     return read
 
 
+def shares_of(linear: float, network: float) -> tuple[float, float, float]:
+    """Give the weights of trees, linear part and network."""
+    return 1.0 - linear - network, linear, network
+
+
+def mix(parts: Sequence[NDArray[np.float64]], shares: tuple[float, ...]) -> NDArray[np.float64]:
+    """Mix the log-odds of parts; one without a share has no say."""
+    mixed = np.zeros(len(parts[0]))
+    for part, share in zip(parts, shares, strict=True):
+        if share:
+            mixed += share * part
+    return mixed
+
+
 def blend(
     trees: NDArray[np.float64], linear: NDArray[np.float64], share: float
 ) -> NDArray[np.float64]:
-    """Mix the log-odds of both parts."""
-    return (1.0 - share) * trees + share * linear
+    """Mix the log-odds of trees and of a linear part."""
+    return mix((trees, linear), (1.0 - share, share))
 
 
 class _Meta(msgspec.Struct):
@@ -342,4 +391,5 @@ class _Meta(msgspec.Struct):
     context: tuple[str, ...]
     calibration: tuple[float, float, float]
     share: float
+    network_share: float
     trees: bytes

@@ -19,7 +19,15 @@ from recoup.friction.effects import (
     fit_effects,
 )
 from recoup.friction.evaluation import breakdown
-from recoup.friction.intent import Inputs, IntentModel, Learned, blend, columns_of, read_inputs
+from recoup.friction.intent import (
+    Inputs,
+    IntentModel,
+    Learned,
+    columns_of,
+    mix,
+    read_inputs,
+    shares_of,
+)
 from recoup.friction.intent_context import (
     CONTEXT_COLUMNS,
     encode_context,
@@ -29,6 +37,13 @@ from recoup.friction.intent_context import (
 from recoup.friction.intent_rows import MOST_ROWS, IntentRows, Period, Store, collect_rows
 from recoup.models.calibration import Calibration, fit_calibration
 from recoup.models.linear import LinearModel, fit_linear, linear_rows, no_linear
+from recoup.models.network import (
+    NetworkModel,
+    NetworkSettings,
+    fit_network,
+    network_rows,
+    no_network,
+)
 from recoup.models.nodes import LOGISTIC
 from recoup.models.scoring import link_raw
 from recoup.models.trees import TreeEnsemble
@@ -77,9 +92,11 @@ class IntentSettings(msgspec.Struct, frozen=True):
         A row weighs ``1 / (events of its session + this)``: long sessions do not drown the rest.
     rows_per_session
         Each ensemble is fitted to at most this many rows of a session, drawn anew: the rows of
-        one session say much the same.
+        one session say much the same. So is the regression; the network reads all rows.
     linear_share, linear_l2
         Weight of the logistic regression beside the trees, and its penalty.
+    network_share, network
+        Weight of the network beside the trees, and how it is fitted.
     most_rows
         Events held in memory; a longer log is sampled by visitor, see
         :func:`recoup.friction.intent_rows.collect_rows`.
@@ -89,19 +106,21 @@ class IntentSettings(msgspec.Struct, frozen=True):
         A session that may go on beyond the period's end is left out: its label is unknown.
     """
 
-    rounds: tuple[int, ...] = (60, 90, 120, 160, 200)
+    rounds: tuple[int, ...] = (100, 150, 200, 250)
     origins: tuple[float, ...] = (0.4, 0.6, 0.8)
     seeds: tuple[int, ...] = (1, 2, 3)
     learning_rate: float = 0.05
-    leaves: int = 15
+    leaves: int = 8
     min_rows_in_leaf: int = 300
     l2: float = 20.0
     feature_share: float = 0.2
     row_share: float = 0.7
     half_weight_events: float = 5.0
     rows_per_session: int = 8
-    linear_share: float = 0.4
+    linear_share: float = 0.15
     linear_l2: float = 1e-4
+    network_share: float = 0.35
+    network: NetworkSettings = NetworkSettings()
     folds: int = 5
     most_rows: int = MOST_ROWS
     effects: EffectSettings = EffectSettings()
@@ -234,7 +253,16 @@ def fit_intent(
     members = [_fit(calm, settings, seed, settings.rounds[best]) for seed in settings.seeds]
     trees = TreeEnsemble.mean_of([TreeEnsemble.from_lightgbm(booster) for booster, _ in members])
     probability, calibration = _calibrate(held, shown, settings)
-    learned = Learned(vocabulary, trees, members[0][1], settings.linear_share, calibration, effects)
+    learned = Learned(
+        vocabulary,
+        trees,
+        members[0][1],
+        settings.linear_share,
+        calibration,
+        effects,
+        _fit_network(calm, settings),
+        settings.network_share,
+    )
     inputs = _choose_inputs(rows.names)
     model = IntentModel(feature_hash, rows.names, inputs, CONTEXT_COLUMNS, learned)
     metrics = report(held.rows, probability)
@@ -344,11 +372,12 @@ def _score_later(
     booster, linear = _fit(earlier, settings, settings.seeds[0], settings.rounds[-1])
     context = encode_context(later.context, learn_vocabulary(earlier.labelled))
     table = _matrix(later, context)
-    beside = linear_rows(table, linear)
+    beside = linear_rows(table, linear), network_rows(table, _fit_network(earlier, settings))
+    shares = shares_of(settings.linear_share, settings.network_share)
     trees = [
         np.asarray(booster.predict(table, num_iteration=k, raw_score=True)) for k in settings.rounds
     ]
-    return np.column_stack([blend(told, beside, settings.linear_share) for told in trees])
+    return np.column_stack([mix((told, *beside), shares) for told in trees])
 
 
 def _concat(parts: list[IntentRows]) -> IntentRows:
@@ -385,6 +414,15 @@ def _fit(
     if seed != settings.seeds[0] or not settings.linear_share:
         return booster, no_linear(table.shape[1])
     return booster, fit_linear(table, own.positive, weight, l2=settings.linear_l2)
+
+
+def _fit_network(rows: IntentRows, settings: IntentSettings) -> NetworkModel:
+    """Fit the network to all rows, the context encoded out of fold."""
+    if not settings.network_share:
+        return no_network(len(_choose_inputs(rows.names)) + len(CONTEXT_COLUMNS))
+    context = encode_out_of_fold(rows.labelled, rows.visitor % settings.folds)
+    table = _matrix(rows, context)
+    return fit_network(table, rows.positive, _weights(rows, settings), settings.network)
 
 
 def _draw(rows: IntentRows, most: int, seed: int) -> NDArray[np.bool_]:

@@ -53,7 +53,13 @@ POLICY: Final = PolicySettings(holdout_share=0.2, random_share=0.1)
 """A larger holdout than a shop would keep, so that a short demo can measure against it."""
 
 QUICK: Final = IntentSettings(
-    rounds=(40, 80), origins=(0.7,), seeds=(1,), min_rows_in_leaf=100, linear_share=0.0
+    rounds=(40, 80),
+    origins=(0.7,),
+    seeds=(1,),
+    leaves=15,
+    min_rows_in_leaf=100,
+    linear_share=0.0,
+    network_share=0.0,
 )
 """Training in seconds: the demo's intent is good, not the best."""
 

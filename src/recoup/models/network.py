@@ -1,0 +1,275 @@
+"""A small neural network over squashed features: it sees joint effects that trees must step out."""
+
+import math
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from recoup.errors import ModelError
+
+_FARTHEST: Final = 4.0
+_LEAST_SPREAD: Final = 1e-6
+_CHUNK: Final = 1 << 14
+_DECAY_FIRST: Final = 0.9
+_DECAY_SECOND: Final = 0.999
+_SMALL: Final = 1e-8
+
+Reals = NDArray[np.float32]
+
+
+class NetworkModel(NamedTuple):
+    """Log-odds ``level + direct . v + second . relu(first' v + bias)`` of inputs ``v``.
+
+    ``v`` holds a number per feature, ``sign(x) log(1 + |x|)`` less ``center`` over ``spread``, held
+    within 4 of 0 (0 where unknown), and then a 1 per feature that is unknown, else 0.
+
+    Parameters
+    ----------
+    center, spread
+        One per feature, shape (d,).
+    first
+        Weights of the hidden units, shape (2 d, units).
+    bias, second
+        Shape (units,).
+    direct
+        Weights that pass the hidden units by, shape (2 d,).
+    level
+        Shape (1,).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> x = rng.normal(size=(4_000, 2))
+    >>> model = fit_network(x, x[:, 0] * x[:, 1] > 0.0, np.ones(4_000), NetworkSettings(epochs=20))
+    >>> (network_rows(np.array([[1.0, 1.0], [1.0, -1.0]]), model) > 0.0).tolist()
+    [True, False]
+    """
+
+    center: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    first: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    second: NDArray[np.float64]
+    direct: NDArray[np.float64]
+    level: NDArray[np.float64]
+
+
+class NetworkSettings(msgspec.Struct, frozen=True):
+    """How a network is fitted.
+
+    Parameters
+    ----------
+    units
+        Hidden units of a member.
+    members
+        How many are fitted, from different first weights; their log-odds are averaged.
+    epochs
+        How often each row is seen. Few: later ones learn the rows by heart.
+    batch
+        Rows of a step.
+    rate
+        Step length at the start; it falls to 0 along half a cosine.
+    decay
+        By what share of the step length a step shrinks all weights.
+    seed
+        Of first weights and order of rows.
+    """
+
+    units: int = 64
+    members: int = 2
+    epochs: int = 4
+    batch: int = 512
+    rate: float = 2e-3
+    decay: float = 0.03
+    seed: int = 0
+
+
+def fit_network(
+    features: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+    settings: NetworkSettings,
+) -> NetworkModel:
+    """Fit to the weighted log loss by stochastic steps of falling length.
+
+    Parameters
+    ----------
+    features, positive, weight
+        Shapes (n, d), (n,), (n,); NaN is missing.
+
+    Raises
+    ------
+    ModelError
+        If the labels are all alike.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    """
+    rate = float(np.average(positive, weights=weight))
+    if not 0.0 < rate < 1.0:
+        raise ModelError("Expected labels of both kinds to fit a network to, got one kind only")
+    table = _squashed(features)
+    center, spread = _scale(table)
+    table = np.clip((table - center) / spread, -_FARTHEST, _FARTHEST)
+    told = _Told(table, positive.astype(np.float32), (weight / weight.mean()).astype(np.float32))
+    fitted = [
+        _fit_member(told, settings, np.random.default_rng([settings.seed, k]), rate)
+        for k in range(settings.members)
+    ]
+    first, bias, second, direct, level = zip(*fitted, strict=True)
+    return NetworkModel(
+        center=center.astype(np.float64),
+        spread=spread.astype(np.float64),
+        first=np.ascontiguousarray(np.concatenate(first, axis=1), np.float64),
+        bias=np.concatenate(bias).astype(np.float64),
+        second=np.concatenate(second).astype(np.float64) / settings.members,
+        direct=np.mean(direct, axis=0, dtype=np.float64),
+        level=np.mean(level, axis=0, dtype=np.float64),
+    )
+
+
+def no_network(width: int) -> NetworkModel:
+    """Make the network that gives log-odds of 0 to every row of ``width`` features."""
+    zeros, none = np.zeros(width), np.zeros(0)
+    return NetworkModel(
+        zeros,
+        np.ones(width),
+        np.zeros((2 * width, 0)),
+        none,
+        none,
+        np.zeros(2 * width),
+        np.zeros(1),
+    )
+
+
+def network_rows(features: NDArray[np.float64], model: NetworkModel) -> NDArray[np.float64]:
+    """Give the log-odds of rows of shape (n, d): shape (n,)."""
+    out = np.empty(len(features))
+    _score_rows(np.ascontiguousarray(features), model, np.empty(len(model.bias)), out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def network_one(
+    row: NDArray[np.float64], model: NetworkModel, hidden: NDArray[np.float64]
+) -> float:
+    """Give the log-odds of one row, in compiled code; ``hidden`` is scratch, shape (units,)."""
+    total = model.level[0]
+    width, units = row.shape[0], hidden.shape[0]
+    hidden[:] = model.bias
+    for j in range(width):
+        x, at, v = row[j], j, 1.0
+        if x != x:  # noqa: PLR0124
+            at = width + j
+        else:
+            v = math.log1p(abs(x))
+            v = ((v if x >= 0.0 else -v) - model.center[j]) / model.spread[j]
+            v = min(max(v, -_FARTHEST), _FARTHEST)
+        total += model.direct[at] * v
+        for k in range(units):
+            hidden[k] += model.first[at, k] * v
+    for k in range(units):
+        total += model.second[k] * max(hidden[k], 0.0)
+    return float(total)
+
+
+@njit(cache=True, nogil=True)
+def _score_rows(
+    features: NDArray[np.float64],
+    model: NetworkModel,
+    hidden: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    for i in range(features.shape[0]):
+        out[i] = network_one(features[i], model, hidden)
+
+
+class _Told(NamedTuple):
+    """Squashed and scaled rows, NaN where unknown, with labels and weights."""
+
+    table: Reals
+    label: Reals
+    weight: Reals
+
+
+def _squashed(features: NDArray[np.float64]) -> Reals:
+    out = np.empty(features.shape, np.float32)
+    for start in range(0, len(features), _CHUNK):
+        part = features[start : start + _CHUNK]
+        out[start : start + _CHUNK] = np.sign(part) * np.log1p(np.abs(part))
+    return out
+
+
+def _scale(table: Reals) -> tuple[Reals, Reals]:
+    """Give the mean and the spread of each column's known values."""
+    known = np.maximum(sum((~np.isnan(part)).sum(axis=0) for part in _chunks(table)), 1)
+    center = sum(np.nansum(part, axis=0, dtype=np.float64) for part in _chunks(table)) / known
+    square = sum(np.nansum((part - center) ** 2, axis=0) for part in _chunks(table)) / known
+    spread = np.maximum(np.sqrt(square), _LEAST_SPREAD)
+    return center.astype(np.float32), spread.astype(np.float32)
+
+
+def _chunks(table: Reals) -> Iterator[Reals]:
+    for start in range(0, len(table), _CHUNK):
+        yield table[start : start + _CHUNK]
+
+
+def _fit_member(
+    told: _Told, settings: NetworkSettings, rng: np.random.Generator, rate: float
+) -> list[Reals]:
+    """Fit first weights, bias, second weights, direct weights and level."""
+    rows, width = told.table.shape
+    parts = _first_weights(2 * width, settings.units, rng, rate)
+    moments = [(np.zeros_like(part), np.zeros_like(part)) for part in parts]
+    batch = min(settings.batch, rows)
+    steps, step = settings.epochs * (rows // batch), 0
+    for _ in range(settings.epochs):
+        order = rng.permutation(rows)
+        for start in range(0, rows - batch + 1, batch):
+            slopes = _slopes(told, order[start : start + batch], parts)
+            length = settings.rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+            step += 1
+            for part, moment, slope in zip(parts, moments, slopes, strict=True):
+                change = _change(moment, slope, step)
+                if part.size > 1:
+                    change += settings.decay * part
+                np.subtract(part, np.float32(length) * change, out=part)
+    return parts
+
+
+def _change(moment: tuple[Reals, Reals], slope: Reals, step: int) -> Reals:
+    """Renew the mean and the mean square of a part's slopes, and give the step's direction."""
+    mean, square = moment
+    mean += (1.0 - _DECAY_FIRST) * (slope - mean)
+    square += (1.0 - _DECAY_SECOND) * (slope * slope - square)
+    size = np.sqrt(square / (1.0 - _DECAY_SECOND**step)) + _SMALL
+    return np.asarray(mean / (1.0 - _DECAY_FIRST**step) / size, np.float32)
+
+
+def _first_weights(width: int, units: int, rng: np.random.Generator, rate: float) -> list[Reals]:
+    return [
+        (rng.normal(size=(width, units)) / math.sqrt(width)).astype(np.float32),
+        np.zeros(units, np.float32),
+        (rng.normal(size=units) * 0.5 / math.sqrt(units)).astype(np.float32),
+        np.zeros(width, np.float32),
+        np.full(1, math.log(rate / (1.0 - rate)), np.float32),
+    ]
+
+
+def _slopes(told: _Told, chosen: NDArray[np.int64], parts: list[Reals]) -> list[Reals]:
+    """Give the slopes of the batch's mean loss."""
+    first, bias, second, direct, level = parts
+    rows = told.table[chosen]
+    missing = np.isnan(rows)
+    rows[missing] = 0.0
+    v = np.concatenate([rows, missing.astype(np.float32)], axis=1)
+    hidden = np.maximum(v @ first + bias, 0.0)
+    p = 0.5 * (1.0 + np.tanh(0.5 * (hidden @ second + v @ direct + level)))
+    error = told.weight[chosen] * (p - told.label[chosen]) / np.float32(len(chosen))
+    back = error[:, None] * second * (hidden > 0.0)
+    return [v.T @ back, back.sum(axis=0), hidden.T @ error, v.T @ error, error.sum(keepdims=True)]

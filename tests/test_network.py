@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recoup.errors import ModelError
+from recoup.models.linear import fit_linear, linear_rows
+from recoup.models.network import (
+    NetworkModel,
+    NetworkSettings,
+    fit_network,
+    network_one,
+    network_rows,
+    no_network,
+)
+
+QUICK = NetworkSettings(units=16, members=1, epochs=12)
+LONG = NetworkSettings(units=32, members=1, epochs=25, rate=1e-2)
+
+
+def sample(seed: int, rows: int = 8_000) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Make rows with unknown values, and the true log-odds: a joint effect no line can follow."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 4))
+    truth = -1.0 + 2.0 * x[:, 0] * x[:, 1] + x[:, 2]
+    x[rng.random(rows) < 0.2, 2] = np.nan
+    truth = np.where(np.isnan(x[:, 2]), -2.0, truth)
+    return x, truth
+
+
+def labels(truth: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
+    chance = np.random.default_rng(seed).random(len(truth))
+    return np.asarray(chance < 1.0 / (1.0 + np.exp(-truth)))
+
+
+def loss(y: NDArray[np.bool_], raw: NDArray[np.float64]) -> float:
+    return float(np.mean(np.logaddexp(0.0, raw) - y * raw))
+
+
+def by_hand(x: NDArray[np.float64], model: NetworkModel) -> NDArray[np.float64]:
+    missing = np.isnan(x)
+    squashed = np.sign(x) * np.log1p(np.abs(x))
+    z = np.clip((squashed - model.center) / model.spread, -4.0, 4.0)
+    v = np.column_stack([np.where(missing, 0.0, z), missing])
+    hidden = np.maximum(v @ model.first + model.bias, 0.0)
+    return np.asarray(model.level[0] + v @ model.direct + hidden @ model.second)
+
+
+def test_joint_effects_are_found_that_a_line_cannot_follow() -> None:
+    x, truth = sample(1)
+    y, weight = labels(truth, 2), np.ones(len(truth))
+    later, known = sample(3)
+    bought = labels(known, 4)
+    network = loss(bought, network_rows(later, fit_network(x, y, weight, LONG)))
+    line = loss(bought, linear_rows(later, fit_linear(x, y, weight, l2=1e-4)))
+    assert loss(bought, known) < network < loss(bought, known) + 0.5 * (line - loss(bought, known))
+
+
+def test_rows_score_as_the_formula_says_alone_and_together() -> None:
+    x, truth = sample(5, 2_000)
+    model = fit_network(x, labels(truth, 6), np.ones(len(x)), QUICK)
+    strange = np.array([[np.nan] * 4, [1e300, -1e300, 0.0, -0.0]])
+    rows = np.concatenate([x[:200], strange])
+    many = network_rows(rows, model)
+    np.testing.assert_allclose(many, by_hand(rows, model), rtol=0, atol=1e-10)
+    hidden = np.empty(len(model.bias))
+    assert [network_one(row, model, hidden) for row in rows] == many.tolist()
+
+
+def test_equal_input_gives_equal_weights_and_members_are_averaged() -> None:
+    x, truth = sample(7, 1_500)
+    y, weight = labels(truth, 8), np.random.default_rng(9).random(len(x))
+    two = NetworkSettings(units=8, members=2, epochs=2)
+    first, again = fit_network(x, y, weight, two), fit_network(x, y, weight, two)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    alone = fit_network(x, y, weight, NetworkSettings(units=8, members=1, epochs=2))
+    np.testing.assert_array_equal(first.first[:, :8], alone.first)
+    np.testing.assert_array_equal(2.0 * first.second[:8], alone.second)
+
+
+def test_rows_without_weight_are_not_learned_from() -> None:
+    x, truth = sample(10, 3_000)
+    y = labels(truth, 11)
+    known = np.arange(len(x)) < 2_000
+    turned = np.where(known, y, ~y)
+    model = fit_network(x, turned, known.astype(np.float64), QUICK)
+    raw = network_rows(x[~known], model)
+    assert loss(y[~known], raw) < loss(turned[~known], raw)
+
+
+def test_few_rows_do_and_labels_of_one_kind_are_refused() -> None:
+    x = np.array([[0.0, np.nan], [1.0, np.nan], [2.0, np.nan]])
+    model = fit_network(x, np.array([False, True, True]), np.ones(3), QUICK)
+    assert np.isfinite(network_rows(x, model)).all()
+    with pytest.raises(ModelError, match="one kind"):
+        fit_network(x, np.zeros(3, bool), np.ones(3), QUICK)
+    assert network_rows(x, no_network(2)).tolist() == [0.0, 0.0, 0.0]
