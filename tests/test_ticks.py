@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recoup.decisions import DECISION_SCHEMA
 from recoup.engine import NO_TICKS, Engine, Settings
-from recoup.errors import SnapshotError
+from recoup.errors import ModelError, SnapshotError
 from recoup.events import MICROS, EventBatch, concat_batches, take
 from recoup.features import FeatureRows, standard_features
 from recoup.friction.hesitation import HesitationModel
@@ -21,9 +21,12 @@ from recoup.friction.waiting import HESITATION_SCHEMA, LOOKS_S
 from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
 from recoup.policies.value import WAITS_S
 from recoup.policies.version import HESITATION_LOSS, REASONS, Beliefs
+from recoup.runners.hesitation import train_hesitation_on
 from recoup.runners.local import LocalRunner
-from recoup.runners.replay import ReplayHost
-from recoup.simulator import load_scenario, simulate
+from recoup.runners.replay import ReplayHost, replay_source
+from recoup.runners.serving import load_serving
+from recoup.simulator import load_scenario, simulate, write_simulation
+from recoup.sources import open_source
 from recoup.sources.base import SourceBatch, no_dead_letters
 from recoup.stores import MemoryJournal, SqliteJournal
 
@@ -254,3 +257,27 @@ def test_what_is_believed_of_hesitation_names_a_version_once_it_was_learned() ->
     moved = prior.recovered.copy()
     moved[-1, REASONS.index("D9")] += 0.1
     assert Beliefs(moved, prior.loss, prior.order_value).version != prior.version
+
+
+def test_a_replay_uses_the_models_that_a_registry_has(tmp_path: Path) -> None:
+    log, registry = tmp_path / "log", tmp_path / "models"
+    write_simulation(log, visitors=800, days=0.5, seed=3, scenario=load_scenario("default"))
+    source = open_source(log / "events.parquet")
+    with pytest.raises(ModelError):
+        load_serving(registry)
+    train_hesitation_on(source, registry)
+    models = load_serving(registry)
+    assert (models.intent, models.served, models.repeat) == (None, None, None)
+    assert models.hesitation is not None
+    assert models.names["with hesitation"] == models.hesitation.hash[:12]
+    summary = replay_source(
+        source, tmp_path / "out", title="s", identity="s", hesitation=models.hesitation
+    )
+    waits = pl.read_parquet(tmp_path / "out" / "hesitations.parquet")
+    made = pl.read_parquet(tmp_path / "out" / "decisions.parquet")
+    assert waits.height > 50
+    assert made.filter(pl.col("reason") == "D9").height > 0
+    assert not made["executed"].any()
+    assert summary.hesitation.level == 0.9
+    assert summary.hesitation.total is not None
+    assert summary.hesitation.total.long is not None
