@@ -41,9 +41,6 @@ LEAST_CHANCE: Final = 1e-6
 LEAST_HOLDOUT: Final = 30
 """Visitors of either side, under which no comparison with the holdout is offered."""
 
-LEAST_BUYERS: Final = 10
-"""Those of them who bought: with fewer, the interval of a mean is too narrow."""
-
 
 class LiftRow(msgspec.Struct, frozen=True, kw_only=True):
     """Net value per visitor with the policy, less that without any act; in currency units.
@@ -312,12 +309,10 @@ def _scaled(found: Estimate, factor: float) -> Estimate:
 
 
 def _too_few(treated: Floats, holdout: Floats) -> str | None:
-    sides = {"visitors": treated, "of the holdout": holdout}
-    if all(len(s) >= LEAST_HOLDOUT and (s > 0).sum() >= LEAST_BUYERS for s in sides.values()):
+    """Refuse by how many there are, never by what they bought: that would pick the lucky ones."""
+    if min(len(treated), len(holdout)) >= LEAST_HOLDOUT:
         return None
-    told = " and ".join(
-        f"{len(side)} {name}, {int((side > 0).sum())} of whom bought"
-        for name, side in sides.items()
+    return (
+        f"from the holdout: {len(treated)} visitors and {len(holdout)} of the holdout, "
+        f"{LEAST_HOLDOUT} on each side are needed"
     )
-    needed = f"{LEAST_HOLDOUT} on each side are needed, and {LEAST_BUYERS} who bought"
-    return f"from the holdout: {told}; {needed}"
