@@ -56,6 +56,9 @@ Spec = tuple[Words, Reals, int, int]
 """What to do for a group: the plan as words and as reals, and where the group begins in the plan
 and in the memory. It is the same at every event."""
 
+Event = tuple[Words, Reals, int, Words, int, Reals, int]
+"""Inputs as words and as reals, notes, rows, and where in each of them the event stands."""
+
 HOUR_US = 3_600_000_000
 SUM_LIMIT = 1 << 61
 FOREVER = 1 << 61

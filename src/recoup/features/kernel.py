@@ -9,11 +9,10 @@ from recoup.features.emit import emit
 from recoup.features.fold import (
     FOREVER,
     HOUR_US,
-    SUM_LIMIT,
+    Event,
     Memory,
     Spec,
     mix,
-    slide,
     step,
     write_event,
 )
@@ -25,14 +24,12 @@ from recoup.features.memory import (
     COUNT,
     EPOCH,
     FIRST_NUMBER,
-    FORGET,
     GROUP_WORDS,
     GROUPS_AT,
     HASH,
     HEAD,
     LATENESS,
     MASK,
-    SCRATCH,
     TOUCHED,
     USED,
     WATERMARK,
@@ -47,15 +44,12 @@ from recoup.features.memory import (
     trim,
 )
 from recoup.features.plan import (
-    BITS,
     CHAINING,
     COLUMNS,
-    COUNTING,
     HOURLY,
     KEY,
     KEY_A,
     KEY_B,
-    LIFE,
     PLAN_GROUPS,
     PLAN_INPUTS,
     PLAN_OFFSETS,
@@ -68,13 +62,10 @@ from recoup.features.plan import (
     SEQ,
     SESSION,
     SESSIONED,
-    SHIFT,
     START,
     STATE,
-    SUMMING,
     TILE,
     TS,
-    VALUES_AT,
 )
 from recoup.features.pointers import (
     Array,
@@ -87,13 +78,11 @@ from recoup.features.pointers import (
     compiled_seldom,
     prefetch,
 )
+from recoup.features.tiles import add_to_tile
 
 Matrix = NDArray[np.float64]
 
 IN_ORDER, LATE, REPEATED, TOO_LATE, OVER_BOUND = range(5)
-
-Event = tuple[Words, Reals, int, Words, int, Reals, int]
-"""Inputs as words and as reals, notes, rows, and where in each of them the event stands."""
 
 # Columns of the notes that stand beside each row.
 NOTE_SESSION, NOTE_START, NOTE_STATUS, NOTE_WATERMARK, NOTE_RESUME, NOTE_FOUND = range(6)
@@ -405,69 +394,6 @@ def restep(both: Memory, spec: Spec, entry: int, index: int) -> None:
     base, first = records(memory, group, entry), memory[entry + FIRST_NUMBER]
     for later in range(index, memory[entry + COUNT]):
         step(both, spec, memory[entry + HASH], base, first, later)
-
-
-@compiled
-def add_to_tile(memory: Words, spec: Spec, entry: int, event: Event) -> int:
-    """Add an event to the tile it falls into, and give the tile's index."""
-    plan, _, g, group = spec
-    inputs, measures, row = event[0], event[1], event[2]
-    record, base = plan[g + RECORD], records(memory, group, entry)
-    count = memory[entry + COUNT]
-    tile = inputs[row + TS] // plan[g + TILE] * plan[g + TILE]
-    index = count - 1
-    while index > 0 and memory[base + index * record + TS] > tile:
-        index -= 1
-    if index == 0 or memory[base + index * record + TS] < tile:
-        index += 1
-        place = base + index * record
-        copy_up(memory, place, place + record, (count - index) * record)
-        for word in range(record):
-            memory[place + word] = 0
-        memory[place + TS] = tile
-        memory[entry + COUNT] = count + 1
-    whole = memory[group + SCRATCH]
-    write_event(memory, spec, inputs, measures, row, whole)
-    contribute(memory, spec, whole, base + index * record)
-    first = memory[entry + FIRST_NUMBER]
-    for later in range(index, memory[entry + COUNT]):
-        step_tile(memory, spec, base, first, later)
-    return index
-
-
-@compiled
-def contribute(memory: Words, spec: Spec, event: int, tile: int) -> None:
-    """Add what an event counts and sums to a tile's own counts and sums."""
-    plan, _, g, _ = spec
-    bits, shift = memory[event + BITS], plan[g + SHIFT]
-    at = plan[g + RUNS_AT + 2 * COUNTING + 1]
-    for _ in range(plan[g + RUNS_AT + 2 * COUNTING]):
-        mask = plan[at + 1]
-        if bits & mask == mask:
-            memory[tile + plan[at] - shift] += 1
-        at += 3
-    at = plan[g + RUNS_AT + 2 * SUMMING + 1]
-    for _ in range(plan[g + RUNS_AT + 2 * SUMMING]):
-        mask, word = plan[at + 1], tile + plan[at] - shift
-        if bits & mask == mask:
-            total = memory[word] + memory[event + plan[at + 3]]
-            memory[word] = min(max(total, -SUM_LIMIT), SUM_LIMIT)
-        at += 4
-
-
-@compiled
-def step_tile(memory: Words, spec: Spec, base: int, first: int, index: int) -> None:
-    """Compute the running counts and sums behind a tile."""
-    plan, _, g, _ = spec
-    record = base + index * plan[g + RECORD]
-    before = record - plan[g + RECORD]
-    fresh = memory[record + TS] - memory[before + TS] > memory[FORGET]
-    state, shift = plan[g + STATE], plan[g + SHIFT]
-    memory[record + state + LIFE] = first + index if fresh else memory[before + state + LIFE]
-    slide(memory, spec, base, first, index)
-    for word in range(VALUES_AT + shift, plan[g + RECORD]):
-        total = memory[record + word - shift] + (0 if fresh else memory[before + word])
-        memory[record + word] = min(max(total, -SUM_LIMIT), SUM_LIMIT)
 
 
 @compiled_apart

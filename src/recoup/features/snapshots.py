@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
 from recoup.features.fold import step
-from recoup.features.kernel import step_tile
 from recoup.features.memory import (
     BLOCK,
     BUMP,
@@ -63,6 +62,7 @@ from recoup.features.plan import (
     Plan,
 )
 from recoup.features.pointers import Array, Words, as_reals, as_words, compiled, compiled_apart
+from recoup.features.tiles import step_tile
 from recoup.state import Changes
 
 VERSION: Final = 2
