@@ -1,6 +1,8 @@
 """Reasons: Shapley shares that add up, single repairs, losses of showings, and known harm."""
 
+import doctest
 from itertools import permutations
+from types import ModuleType
 
 import lightgbm as lgb
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recoup.events import EVENT_NAMES
+from recoup.friction import effects, reasons
 from recoup.friction.effects import (
     EffectSettings,
     Labelled,
@@ -35,6 +38,7 @@ from recoup.friction.signals import SIGNALS
 from recoup.models.calibration import Calibration
 from recoup.models.linear import no_linear
 from recoup.models.trees import TreeEnsemble
+from recoup.report import reasons as told
 
 LEAVES, LASTING = {0: 0.6, 5: 0.3}, {0: 1.5, 7: 0.8}
 """Signal -> its harm; the others, which show as often, do none."""
@@ -88,6 +92,11 @@ def intent(now: int, before: int) -> float:
 
 def explain(now: int, before: int) -> Explanation:
     return EXPLAINER.explain_one(VALUES, CONTEXT, now, before)
+
+
+@pytest.mark.parametrize("module", [effects, reasons, told])
+def test_examples_in_docstrings(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
 
 
 masks = st.integers(0, (1 << len(SIGNALS)) - 1)

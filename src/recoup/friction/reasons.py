@@ -105,8 +105,8 @@ class Explanation(msgspec.Struct, frozen=True):
     Examples
     --------
     >>> told = Explanation(0.2, 0.3, -1.4, -0.8, (Reason("D8", "", True, -0.6, -0.1, 0.3, 0.1),))
-    >>> round(told.unspoilt + sum(each.share for each in told.reasons) - told.intent, 12)
-    0.0
+    >>> round(told.unspoilt + sum(each.share for each in told.reasons), 12)
+    0.2
     """
 
     intent: float
@@ -140,6 +140,27 @@ class Explainer:
     ----------
     model
         Bound to the features of the rows to come.
+
+    Examples
+    --------
+    >>> import lightgbm as lgb
+    >>> from recoup.friction.effects import no_effects
+    >>> from recoup.friction.intent import Learned
+    >>> from recoup.friction.intent_context import Labelled, learn_vocabulary
+    >>> from recoup.models.calibration import Calibration
+    >>> from recoup.models.linear import no_linear
+    >>> from recoup.models.trees import TreeEnsemble
+    >>> kind, buys = np.arange(400)[:, None] % 2, np.arange(400) % 4 == 0
+    >>> vocabulary = learn_vocabulary(Labelled(kind, buys, np.arange(400)))
+    >>> data = lgb.Dataset(np.column_stack([np.zeros(400), kind]), buys)
+    >>> trees = TreeEnsemble.from_lightgbm(lgb.train({"objective": "binary", "verbose": -1}, data))
+    >>> effects = no_effects()
+    >>> effects.leaves[0] = 0.5  # half of those who would have bought leave an empty search
+    >>> learned = Learned(vocabulary, trees, no_linear(2), 0.0, Calibration(), effects)
+    >>> model = IntentModel("set", ("carts",), (("carts", ""),), ("event",), learned)
+    >>> told = Explainer(model).explain_one(np.zeros(1), np.zeros(1, np.int64), 0b1, 0)
+    >>> told.reasons[0].name, round(told.intent / told.unspoilt, 3)
+    ('no search results', 0.5)
     """
 
     def __init__(self, model: IntentModel) -> None:
