@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recoup.features import FeatureSet, FeatureStore, arena, count
+from recoup.features import FeatureSet, FeatureStore, arena, count, memory
 
 WORDS = 1 << 19
 
@@ -112,3 +112,25 @@ def test_rows_that_are_held_are_never_written_again(events: int) -> None:
     second = store.step(columns | {"ts": columns["ts"] + 1, "key": columns["key"] + events})
     assert not np.array_equal(second.values[:, :3], kept)
     np.testing.assert_array_equal(first, kept)
+
+
+def test_what_memory_held_before_is_in_no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = FeatureSet("tiles", 1, (count("n_3h_tile_1h", by="item", window="3h", tile="1h"),))
+
+    def events(store: FeatureStore, *minutes: int) -> dict[str, NDArray[np.generic]]:
+        number = np.arange(*minutes)
+        columns: dict[str, NDArray[np.generic]] = {
+            name: np.zeros(len(number), np.int64) for name in store.columns
+        }
+        return columns | {"ts": number * 60_000_000, "key": number, "item": 1 + number % 97}
+
+    def ends(rubbish: int) -> list[bytes]:
+        monkeypatch.setattr(memory, "room", lambda least: np.full(4 * least, rubbish))
+        store, resumed = FeatureStore(tiles), FeatureStore(tiles)
+        store.step(events(store, 1_000, 3_000))
+        resumed.restore(store.snapshot())
+        for each in (store, resumed):
+            each.step(events(each, 3_000, 3_200))
+        return [store.snapshot(), resumed.snapshot()]
+
+    assert len({*ends(5), *ends(7)}) == 1

@@ -58,7 +58,7 @@ _kept: list[_Pages] = []
 
 
 def room(least: int) -> NDArray[np.int64]:
-    """Give words of 0, at least so many, and as many more as there are addresses for.
+    """Give uninitialised words, at least so many, and as many more as there are addresses for.
 
     The first word must always tell how many words, from the first on, have been written.
 
@@ -69,9 +69,8 @@ def room(least: int) -> NDArray[np.int64]:
     """
     pages = _take(8 * least, grows=True)
     if pages is None:
-        return np.zeros(least, np.int64)
+        return np.empty(least, np.int64)
     words = np.frombuffer(pages.bytes, np.int64)
-    words[: pages.written // 8] = 0
     weakref.finalize(words, _keep, pages).atexit = False
     return words
 

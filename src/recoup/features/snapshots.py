@@ -319,6 +319,8 @@ def _read(
         for index in range(1, counts[place]):
             for word in range(saved):
                 memory[base + index * record + word] = words[at + word]
+            for word in range(saved, record):
+                memory[base + index * record + word] = 0
             at += saved
             if plan[g + TILE] == 0:
                 step(both, spec, keys[place], base, 0, index)
