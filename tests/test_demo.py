@@ -60,6 +60,15 @@ def test_shoppers_who_wait_too_long_are_decided_on_and_told(
     assert "The costliest thing wrong" in page
 
 
+def test_why_shoppers_leave_is_told(demo: tuple[DemoResult, Path]) -> None:
+    result, folder = demo
+    shown = pl.read_parquet(folder / "reasons.parquet").filter(pl.col("shown"))
+    assert result.reasons.lost == pytest.approx(shown["lost"].sum())
+    assert result.reasons.lost > 0
+    assert "K5" in {each.signal for each in result.reasons.signals}
+    assert "Why shoppers leave" in (folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_what_was_measured_is_told_with_the_truth(demo: tuple[DemoResult, Path]) -> None:
     result, _ = demo
     assert result.saved is not None

@@ -84,13 +84,17 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 def _tell(result: "DemoResult") -> None:
-    from recoup.report import hesitation_story
+    from recoup.report import hesitation_story, reasons_story
     from recoup.report.terminal import ending
 
     stdout.print(ending(result.defects, result.saved, result.currency))
-    stdout.print("\n[bold]Where and when shoppers hesitate[/]")
-    for sentence in hesitation_story.sentences(result.hesitation):
-        stdout.print(sentence, highlight=False, markup=False)
+    for title, sentences in (
+        ("Where and when shoppers hesitate", hesitation_story.sentences(result.hesitation)),
+        ("Why shoppers leave", reasons_story.sentences(result.reasons)),
+    ):
+        stdout.print(f"\n[bold]{title}[/]")
+        for sentence in sentences:
+            stdout.print(sentence, highlight=False, markup=False)
     stdout.print(_truth(result))
     stdout.print(f"\nIn truth it saved {result.truly_saved:,.0f} {result.currency or ''} net.")
 

@@ -27,11 +27,13 @@ from recoup.report import (
     DemoView,
     Hesitation,
     Made,
+    Reasons,
     Summary,
     summarise,
     to_json,
     write_report,
 )
+from recoup.runners.explaining import write_reasons
 from recoup.runners.local import LocalRunner, Processed
 from recoup.runners.replay import ReplayHost
 from recoup.runners.ticks import TICK_S
@@ -82,6 +84,8 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
         Action -> how many.
     hesitation
         Where and when shoppers hesitated.
+    reasons
+        Why they left, by what the model of intent sees.
     defects
         As ranked at the end.
     truth
@@ -107,6 +111,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     intent: dict[str, object]
     decisions: dict[str, int]
     hesitation: Hesitation
+    reasons: Reasons
     defects: list[Defect]
     truth: list[dict[str, Any]]
     found: list[str]
@@ -130,7 +135,7 @@ def run_demo(
     Parameters
     ----------
     folder
-        Where the journal, ``summary.json`` and ``report.html`` go.
+        Where the journal, ``reasons.parquet``, ``summary.json`` and ``report.html`` go.
     view
         Told what happens.
     visitors, days, seed, scenario
@@ -144,16 +149,18 @@ def run_demo(
     model, hesitation, measures = _warm_up(visitors, seed, scenario)
     shop = Shop(visitors=visitors, days=days, seed=seed, scenario=load_scenario(scenario))
     settings = Settings(executes=True, horizon_s=HORIZON_S, review_s=1800.0, policy=POLICY)
-    host = ReplayHost(Engine(settings, intent=model, hesitation=hesitation), None)
+    engine = Engine(settings, intent=model, hesitation=hesitation)
+    host = ReplayHost(engine, None, explains=True)
     begun = time.perf_counter()
     with SqliteJournal(folder / "demo.db") as journal:
         runner = LocalRunner(host, journal, _NoFeed(), snapshot_batches=240, tick_s=TICK_S)
         saved = _live(shop, runner, host, view, begun)
+        reasons = write_reasons(journal, folder / "reasons.parquet", model.hash)
     seconds = time.perf_counter() - begun
     journeys, truth = host.sessions.totals(), shop.truth()
     ranking = host.engine.ranking()
     defects = ranking.defects
-    summary = _summary(runner, host, ranking, saved, seconds)
+    summary = _summary(runner, host, ranking, saved, reasons, seconds)
     (folder / "summary.json").write_text(to_json(summary) + "\n", encoding="utf-8")
     write_report(summary, folder / "report.html")
     return DemoResult(
@@ -168,6 +175,7 @@ def run_demo(
         intent=measures,
         decisions=host.decisions.result().by_action,
         hesitation=summary.hesitation,
+        reasons=reasons,
         defects=defects,
         truth=truth["defects"],
         found=found_defects(truth["defects"], defects),
@@ -179,7 +187,12 @@ def run_demo(
 
 
 def _summary(
-    runner: LocalRunner, host: ReplayHost, ranking: Ranking, saved: Lift | None, seconds: float
+    runner: LocalRunner,
+    host: ReplayHost,
+    ranking: Ranking,
+    saved: Lift | None,
+    reasons: Reasons,
+    seconds: float,
 ) -> Summary:
     """Put together what the report tells: the same as of a replay."""
     totals, engine = runner.totals, host.engine
@@ -198,6 +211,7 @@ def _summary(
         non_shoppers=engine.non_shoppers.counts,
         saved=saved,
         hesitation=host.hesitating.result(),
+        reasons=reasons,
         seconds=seconds,
     )
 
