@@ -126,7 +126,7 @@ def test_a_session_that_fell_silent_begins_anew() -> None:
 KINDS = st.sampled_from([view("a"), view("b"), LIST, ADD, REMOVE, click(0.0, option="dead")])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     kinds=st.lists(st.tuples(KINDS, st.integers(1, 3)), min_size=1, max_size=40),
     size=st.integers(1, 7),

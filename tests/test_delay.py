@@ -124,7 +124,7 @@ def test_policy_value_and_regret_equal_the_reference(
         assert standard_error(regret) == pytest.approx(want[name]["regret_se"], abs=1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**30), rule=st.lists(st.booleans(), min_size=12, max_size=12))
 def test_regret_parts_add_up_in_every_journey(seed: int, rule: list[bool]) -> None:
     drawn = CLOSING.draw(60, seed)

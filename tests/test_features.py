@@ -315,7 +315,7 @@ def _agree(ours: NDArray[np.float64], oracle: list[list[float]]) -> None:
 
 
 @given(EVENTS, st.sampled_from([0, 600, 1500]), st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_rows_equal_a_plain_recomputation(events: list[Event], disorder: int, seed: int) -> None:
     arrived = _arrival(_numbered(events), disorder, seed)
     store, oracle = FeatureStore(FEATURES, **SETTINGS), Oracle(FEATURES)
@@ -324,7 +324,7 @@ def test_rows_equal_a_plain_recomputation(events: list[Event], disorder: int, se
 
 
 @given(EVENTS, st.integers(1, 7), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_batches_of_any_size_and_single_events_give_the_same_bits(
     events: list[Event], size: int, seed: int
 ) -> None:
@@ -349,7 +349,7 @@ def test_batches_of_any_size_and_single_events_give_the_same_bits(
 
 @pytest.mark.slow
 @given(EVENTS, st.integers(1, 7), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_kernels_specialised_to_the_set_give_the_same_bits(
     events: list[Event], size: int, seed: int
 ) -> None:
@@ -368,7 +368,7 @@ def test_kernels_specialised_to_the_set_give_the_same_bits(
 
 
 @given(EVENTS, st.integers(0, 99), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_settled_state_is_the_same_for_every_order_of_arrival(
     events: list[Event], seed: int, other: int
 ) -> None:
@@ -386,7 +386,7 @@ def test_the_settled_state_is_the_same_for_every_order_of_arrival(
 
 
 @given(EVENTS, st.integers(0, 30), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_snapshot_and_restore_anywhere_change_nothing(
     events: list[Event], cut: int, seed: int
 ) -> None:
@@ -403,7 +403,7 @@ def test_snapshot_and_restore_anywhere_change_nothing(
 
 
 @given(EVENTS, st.integers(1, 5), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_incremental_snapshots_hold_the_whole_state_at_any_call(
     events: list[Event], size: int, seed: int
 ) -> None:

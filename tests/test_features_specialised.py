@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba import config
 from numpy.typing import NDArray
@@ -71,7 +71,6 @@ def weigh(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 
 @given(st.lists(st.integers(-9, 9), min_size=3, max_size=3))
-@settings(deadline=None)
 def test_what_is_left_of_a_kernel_computes_the_same(weigh: object, values: list[int]) -> None:
     given = np.array(values, np.int64)
     assert callable(weigh)

@@ -81,7 +81,7 @@ def test_the_intake_is_a_fold_whatever_the_size_of_its_batches(seed: int) -> Non
     lateness=st.integers(1, 30),
     cut=st.integers(0, 40),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_event_is_judged_as_the_rules_say(
     rows: list[tuple[int, int]], lateness: int, cut: int
 ) -> None:

@@ -152,7 +152,7 @@ def test_repeated_events_are_no_rows() -> None:
     np.testing.assert_array_equal(twice.ts, once.ts)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(cut=st.integers(5, 500), seed=st.integers(0, 100))
 def test_what_comes_after_a_moment_changes_no_score(cut: int, seed: int) -> None:
     model = cached_model()

@@ -69,7 +69,7 @@ def test_the_sqlite_journal_keeps_the_protocol(path: Path, synchronous: str) -> 
     ),
     rows=st.integers(0, 3),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_frame_comes_back_as_it_was(frame: pl.DataFrame, rows: int) -> None:
     some = frame.head(rows)
     again = decode_frame(encode_frame(some), some.schema, some.height)

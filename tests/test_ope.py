@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -136,7 +136,6 @@ def draw(seed: int, rows: int) -> LoggedDecisions:
     )
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.integers(2, 400))
 def test_one_pass_equals_the_formulas_row_by_row(seed: int, rows: int) -> None:
     # Every row its own cluster: the clustered interval is then the analytic one, by another way.

@@ -272,7 +272,7 @@ def test_the_join_is_a_fold_whatever_the_size_of_its_batches(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 10**6), shuffle=st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_final_outcomes_are_what_brute_force_says_in_any_order_of_arrival(
     seed: int, shuffle: int
 ) -> None:
@@ -462,7 +462,7 @@ def test_abandonment_is_a_fold_whatever_the_size_of_its_batches(seed: int) -> No
 
 
 @given(seed=st.integers(0, 10**6), shuffle=st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_order_of_arrival_within_the_lateness_changes_nothing(seed: int, shuffle: int) -> None:
     batch = random_batch(150, seed=seed, visitors=8)
     ts = batch.events["ts"].to_physical().to_numpy()

@@ -27,7 +27,7 @@ def arrays(table: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return keys, np.array([(value, -value) for value in table.values()], np.int64).reshape(-1, 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(calls=EDITS, cut=st.integers(0, 25))
 def test_a_table_comes_back_and_goes_on_alike(calls: list[list[tuple[int, int]]], cut: int) -> None:
     table: dict[int, int] = {}
@@ -74,7 +74,7 @@ def counts(rows: pl.DataFrame) -> pl.DataFrame:
 EMPTY = pl.DataFrame(schema={"key": pl.Int64(), "n": pl.Int64()})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     calls=st.lists(st.lists(st.integers(0, 20), max_size=10), max_size=15), cut=st.integers(0, 15)
 )

@@ -54,7 +54,7 @@ def declined(count: int) -> Moment:
     return moment_of(["payment_error"] * count, [f"v{n}" for n in range(count)])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=80),
     size=st.integers(1, 30),

@@ -102,7 +102,7 @@ def test_examples_in_docstrings(module: ModuleType) -> None:
 masks = st.integers(0, (1 << len(SIGNALS)) - 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(now=masks, before=masks)
 def test_shares_add_up_to_the_whole_on_both_scales(now: int, before: int) -> None:
     told = explain(now, before)
@@ -121,7 +121,7 @@ def test_shares_add_up_to_the_whole_on_both_scales(now: int, before: int) -> Non
         assert each.shown or each.lost == 0.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sets(st.integers(0, len(SIGNALS) - 1), min_size=1, max_size=5), masks)
 def test_shares_are_the_mean_over_all_orders_of_repair(signals: set[int], of: int) -> None:
     bits = sum(1 << signal for signal in signals)

@@ -104,7 +104,7 @@ def test_half_go_on_until_the_turning_point() -> None:
 KINDS = st.sampled_from(["page_view", "view_item", "add_to_cart", "purchase", "scroll"])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     steps=st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 5), KINDS), max_size=60),
     size=st.integers(1, 9),

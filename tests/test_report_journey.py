@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recoup.decisions import DECISION_SCHEMA
@@ -122,7 +122,6 @@ def _tallied(rows: Sequence[tuple[int, Event]], size: int) -> SessionTally:
     return tally
 
 
-@settings(deadline=None)
 @given(st.lists(events_of, max_size=40), st.integers(0, 10**6), st.integers(1, 41))
 def test_the_tally_is_the_brute_force_for_any_order_and_batches(
     drawn: list[Event], seed: int, size: int
@@ -160,7 +159,6 @@ def test_the_tally_is_the_brute_force_for_any_order_and_batches(
     assert {date: n for date, (_, n) in days.items() if n} == placed
 
 
-@settings(deadline=None)
 @given(st.lists(events_of, max_size=40), st.integers(0, 10**6))
 def test_intent_is_compared_with_what_followed(drawn: list[Event], seed: int) -> None:
     sessions = _true_sessions(_distinct(drawn))
@@ -179,7 +177,6 @@ def test_intent_is_compared_with_what_followed(drawn: list[Event], seed: int) ->
     )
 
 
-@settings(deadline=None)
 @given(st.lists(events_of, max_size=30), st.integers(0, 30), st.integers(0, 10**6))
 def test_snapshot_and_restore_anywhere_change_nothing(
     drawn: list[Event], cut: int, seed: int
@@ -254,7 +251,6 @@ def test_state_of_another_kind_is_refused() -> None:
             DecisionTally().restore(state)
 
 
-@settings(deadline=None)
 @given(st.permutations(range(6)), st.integers(1, 6))
 def test_decisions_are_counted_in_any_order(order: list[int], size: int) -> None:
     rows = [

@@ -100,7 +100,7 @@ EVENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     names=st.lists(EVENTS, min_size=1, max_size=40),
     sessions=st.lists(st.integers(1, 5), min_size=40, max_size=40),

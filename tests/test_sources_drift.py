@@ -191,7 +191,7 @@ def test_like_names(old: str, new: str, *, same: bool) -> None:
     assert like_names(old, new) is same
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rate=st.floats(0.05, 1.0), seed=st.integers(0, 2**32 - 1), days=st.integers(2, 40))
 def test_steady_columns_are_never_reported(rate: float, seed: int, days: int) -> None:
     random = np.random.default_rng(seed)
@@ -202,7 +202,7 @@ def test_steady_columns_are_never_reported(rate: float, seed: int, days: int) ->
     assert watch.findings() == ()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_rows_changes_no_finding(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -22,9 +22,7 @@ from recoup.sources import SourceBatch, inspect_log, open_source, write_native
 
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
-QUICK = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 
 events = st.fixed_dictionaries(

@@ -52,7 +52,7 @@ def predicted(
     return np.asarray(booster.predict(rows, raw_score=raw, num_threads=1), np.float64)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     leaves=st.sampled_from([2, 7, 31, 62, 63, 120]),
@@ -112,7 +112,7 @@ def test_bytes_hold_the_ensemble() -> None:
     assert TreeEnsemble.from_lightgbm(train(7)).hash != ensemble.hash
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1_000), leaves=st.sampled_from([5, 31, 100]))
 def test_the_mean_of_ensembles_is_the_mean_of_their_raw_scores(seed: int, leaves: int) -> None:
     members = [TreeEnsemble.from_lightgbm(train(seed + k, num_leaves=leaves)) for k in range(3)]

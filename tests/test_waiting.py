@@ -150,7 +150,7 @@ LINES = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(lines=LINES, size=st.integers(1, 9), every=st.sampled_from([1.0, 7.0, 60.0]))
 def test_batches_of_any_size_and_a_restore_change_nothing(
     lines: list[Line], size: int, every: float
@@ -197,7 +197,7 @@ def by_hand(lines: list[Line], ticks: NDArray[np.int64], patience_us: int) -> se
     return told
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(lines=LINES)
 def test_waits_in_order_are_told_as_a_loop_over_ticks_tells_them(lines: list[Line]) -> None:
     ordered = sorted(lines)

@@ -12,7 +12,6 @@ import polars as pl
 from recoup.causal import Lift
 from recoup.causal.holdout import HoldoutComparison
 from recoup.decisions import DECISION_SCHEMA, OUTCOME_SCHEMA, Defect
-from recoup.defects.ranking import Ranking
 from recoup.engine import Engine, Settings
 from recoup.events import MICROS
 from recoup.features import FeatureStore, standard_features
@@ -28,14 +27,10 @@ from recoup.report import (
     Hesitation,
     Made,
     Reasons,
-    Summary,
-    summarise,
-    to_json,
-    write_report,
 )
 from recoup.runners.explaining import write_reasons
 from recoup.runners.local import LocalRunner, Processed
-from recoup.runners.replay import ReplayHost
+from recoup.runners.replay import ReplayHost, summary_of, write_summary
 from recoup.runners.ticks import TICK_S
 from recoup.simulator import Shop, load_scenario
 from recoup.sources.base import SourceBatch, no_dead_letters
@@ -160,9 +155,17 @@ def run_demo(
     journeys, truth = host.sessions.totals(), shop.truth()
     ranking = host.engine.ranking()
     defects = ranking.defects
-    summary = _summary(runner, host, ranking, saved, reasons, seconds)
-    (folder / "summary.json").write_text(to_json(summary) + "\n", encoding="utf-8")
-    write_report(summary, folder / "report.html")
+    summary = summary_of(
+        host,
+        runner.totals,
+        ranking,
+        source="A simulated shop",
+        data_quality=ranking.findings,
+        saved=saved,
+        reasons=reasons,
+        seconds=seconds,
+    )
+    write_summary(summary, folder)
     return DemoResult(
         seed=seed,
         visitors=visitors,
@@ -183,36 +186,6 @@ def run_demo(
         truly_saved=_truly_saved(truth["totals"]),
         seconds=seconds,
         events_per_second=runner.totals.events / seconds,
-    )
-
-
-def _summary(
-    runner: LocalRunner,
-    host: ReplayHost,
-    ranking: Ranking,
-    saved: Lift | None,
-    reasons: Reasons,
-    seconds: float,
-) -> Summary:
-    """Put together what the report tells: the same as of a replay."""
-    totals, engine = runner.totals, host.engine
-    carts = engine.carts()
-    return summarise(
-        source="A simulated shop",
-        events=totals.events,
-        journeys=host.sessions.result(),
-        decided=host.decisions.result(),
-        defects=ranking.defects,
-        data_quality=ranking.findings,
-        late_events=totals.late,
-        carts=carts.opened,
-        abandoned_carts=carts.abandoned,
-        abandonment_horizon_s=round(engine.settings.abandonment_s),
-        non_shoppers=engine.non_shoppers.counts,
-        saved=saved,
-        hesitation=host.hesitating.result(),
-        reasons=reasons,
-        seconds=seconds,
     )
 
 

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recoup.decisions import DECISION_SCHEMA, Defect, Finding
+from recoup.defects.ranking import Ranking
 from recoup.engine import NO_TICKS, Engine, Intent, Settings, Step
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import DEAD_LETTER_SCHEMA, TIMESTAMP, EventBatch
@@ -40,7 +41,7 @@ from recoup.report.repeat import Repeat
 from recoup.runners.explaining import ReasonWatch, write_reasons
 from recoup.runners.hesitating import HesitationWatch
 from recoup.runners.lifecycle import Loaded, health_of_model
-from recoup.runners.local import LocalRunner
+from recoup.runners.local import LocalRunner, Totals
 from recoup.runners.repeating import CUSTOMERS, OrderBook, write_customers
 from recoup.runners.ticks import TICK_S
 from recoup.sources import Source, SourceBatch, merge_findings, removed_of
@@ -127,35 +128,23 @@ def replay_source(  # noqa: PLR0913
                 progress(runner.totals.events)
         totals, journeys = runner.totals, host.sessions.result()
         ranking = engine.ranking()
-        defects = ranking.defects
         findings = [*_journalled_findings(journal), *ranking.findings]
-        carts = engine.carts()
-        _write_tables(out, journal, defects)
-        summary = summarise(
+        _write_tables(out, journal, ranking.defects)
+        summary = summary_of(
+            host,
+            totals,
+            ranking,
             source=title,
-            events=totals.events,
-            journeys=journeys,
-            decided=host.decisions.result(),
-            defects=defects,
             data_quality=findings,
-            duplicates=totals.duplicates,
-            late_events=totals.late,
-            dead_letters=totals.dead_letters,
             warnings=_warnings(totals.dead_letters, findings),
-            carts=carts.opened,
-            abandoned_carts=carts.abandoned,
-            non_shoppers=engine.non_shoppers.counts,
             privacy=removed_of(source),
-            abandonment_horizon_s=round(engine.settings.abandonment_s),
             models=_models(served, watch, journeys),
-            hesitation=host.hesitating.result(),
             repeat=_customers(book, repeat, journeys, out / CUSTOMERS),
             reasons=_reasons(journal, out, intent),
             seconds=time.perf_counter() - begun,
             peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
-    (out / "summary.json").write_text(to_json(summary) + "\n", encoding="utf-8")
-    write_report(summary, out / "report.html")
+    write_summary(summary, out)
     return summary
 
 
@@ -293,6 +282,32 @@ def _reasons(journal: SqliteJournal, out: Path, intent: Intent | None) -> Reason
     if not isinstance(intent, IntentModel):
         return None
     return write_reasons(journal, out / "reasons.parquet", intent.hash)
+
+
+def summary_of(host: ReplayHost, totals: Totals, ranking: Ranking, **more: Any) -> Summary:  # noqa: ANN401
+    """Put together what a host counted; ``more`` goes to :func:`recoup.report.summarise`."""
+    carts = host.engine.carts()
+    return summarise(
+        events=totals.events,
+        journeys=host.sessions.result(),
+        decided=host.decisions.result(),
+        defects=ranking.defects,
+        duplicates=totals.duplicates,
+        late_events=totals.late,
+        dead_letters=totals.dead_letters,
+        carts=carts.opened,
+        abandoned_carts=carts.abandoned,
+        abandonment_horizon_s=round(host.engine.settings.abandonment_s),
+        non_shoppers=host.engine.non_shoppers.counts,
+        hesitation=host.hesitating.result(),
+        **more,
+    )
+
+
+def write_summary(summary: Summary, folder: Path) -> None:
+    """Write ``summary.json`` and ``report.html``."""
+    (folder / "summary.json").write_text(to_json(summary) + "\n", encoding="utf-8")
+    write_report(summary, folder / "report.html")
 
 
 def _models(
