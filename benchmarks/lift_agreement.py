@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from recoup.causal.lifts import LiftReport, LiftRow, lift_report
+from recoup.causal.lift import LiftReport, LiftRow, lift_report
 from recoup.causal.windows import decision_windows, remedy_of
 from recoup.engine import Engine, Settings
 from recoup.events import MICROS

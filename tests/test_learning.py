@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recoup.causal import learning, lifts, windows
+from recoup.causal import learning, lift, windows
 from recoup.causal.estimate import Estimate
 from recoup.causal.learning import gate, learning_report, timed_journeys
 from recoup.causal.windows import decision_windows
@@ -129,21 +129,21 @@ def test_journeys_end_with_the_first_act_and_leave_the_holdout_out() -> None:
     }
 
 
-def lift(*, agree: bool | None) -> lifts.LiftReport:
-    found = lifts.lift_report(*draw(3, visitors=400))
+def lift_that(*, agree: bool | None) -> lift.LiftReport:
+    found = lift.lift_report(*draw(3, visitors=400))
     row = msgspec.structs.replace(found.all_visitors, agree=agree)
     return msgspec.structs.replace(found, all_visitors=row)
 
 
 def test_the_gate_says_why() -> None:
     sure, unsure = Estimate(1.0, 0.4, 1.6, 0.3), Estimate(1.0, -0.4, 2.4, 0.7)
-    assert gate(sure, None, lift(agree=True)).passes
-    assert gate(sure, None, lift(agree=None)).passes
+    assert gate(sure, None, lift_that(agree=True)).passes
+    assert gate(sure, None, lift_that(agree=None)).passes
     for found, word in (
-        (gate(unsure, None, lift(agree=True)), "lower bound"),
-        (gate(sure, "the effective sample size is 3.0, under 30", lift(agree=True)), "cannot"),
-        (gate(sure, None, lift(agree=False)), "disagree"),
-        (gate(Estimate(*[float("nan")] * 4), None, lift(agree=True)), "lower bound"),
+        (gate(unsure, None, lift_that(agree=True)), "lower bound"),
+        (gate(sure, "the effective sample size is 3.0, under 30", lift_that(agree=True)), "cannot"),
+        (gate(sure, None, lift_that(agree=False)), "disagree"),
+        (gate(Estimate(*[float("nan")] * 4), None, lift_that(agree=True)), "lower bound"),
     ):
         assert not found.passes
         assert word in found.reasons[0]

@@ -11,10 +11,10 @@ from recoup.causal.excursion import Coefficient, Excursion, emee, wcls
 from recoup.causal.experiment import ExperimentResult, Rules, evaluate_experiment
 from recoup.causal.experiment_metrics import Metric
 from recoup.causal.experiment_plan import ExperimentPlan, plan_experiment
+from recoup.causal.holdout import Lift, holdout_lift
 from recoup.causal.incidents import Incident, IncidentCost, incident_cost
 from recoup.causal.journeys import Journeys, journeys_from_table
-from recoup.causal.lift import Lift, holdout_lift
-from recoup.causal.lifts import LiftReport, lift_report
+from recoup.causal.lift import LiftReport, lift_report
 from recoup.causal.logged_decisions import LoggedDecisions
 from recoup.causal.off_policy import OffPolicy, evaluate_off_policy
 from recoup.causal.policy_search import Found, search_policies, start_and_states

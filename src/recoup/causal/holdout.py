@@ -1,13 +1,77 @@
 """The running comparison of everybody the policy may act on with the permanent holdout."""
 
+import math
 from collections.abc import Iterable
+from typing import Final
 
+import msgspec
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from recoup.causal.lift import Lift, holdout_lift
+from recoup.causal.estimate import difference_of_means
+from recoup.decisions import Interval
+from recoup.events import MICROS
 
-HOLDOUT = "holdout"
+HOLDOUT: Final = "holdout"
+
+
+class Lift(msgspec.Struct, frozen=True):
+    """Net value per visitor with the policy, less that of the permanent holdout.
+
+    Parameters
+    ----------
+    per_visitor
+        Difference of means, in currency units.
+    total
+        The same for all visitors the policy could act on: what it saved, in currency units.
+    treated, holdout
+        Visitors on either side.
+    """
+
+    per_visitor: Interval
+    total: Interval
+    treated: int
+    holdout: int
+
+
+def holdout_lift(
+    net_value_micros: NDArray[np.int64], is_holdout: NDArray[np.bool_], *, level: float = 0.95
+) -> Lift | None:
+    """Compare visitors whom the policy could act on with the permanent holdout.
+
+    The unit is the visitor from the first moment at which a decision was due: that moment is
+    defined alike on both sides and before anything was done, so the two groups differ by chance
+    and by the policy alone. The interval is that of `difference_of_means`.
+
+    Parameters
+    ----------
+    net_value_micros
+        Shape (n,): one visitor's net value within the horizon after that moment.
+    is_holdout
+        Shape (n,): whether the visitor is in the permanent holdout.
+    level
+        Confidence level, in (0, 1).
+
+    Returns
+    -------
+    Lift | None
+        None where a side has fewer than two visitors, or no value varies: no interval exists.
+
+    Examples
+    --------
+    >>> value = np.array([3, 5, 4, 1, 2, 1]) * 1_000_000
+    >>> lift = holdout_lift(value, np.array([False] * 3 + [True] * 3))
+    >>> round(lift.per_visitor.value, 3), round(lift.total.value, 3)
+    (2.667, 8.0)
+    """
+    values = net_value_micros / MICROS
+    treated, holdout = values[~is_holdout], values[is_holdout]
+    found = difference_of_means(treated, holdout, level=level)
+    if math.isnan(found.value):
+        return None
+    per_visitor = Interval(found.value, found.low, found.high)
+    return Lift(per_visitor, per_visitor.scaled(len(treated)), len(treated), len(holdout))
 
 
 class HoldoutComparison:

@@ -21,7 +21,7 @@ import polars as pl
 from recoup.causal.delay import Delay, evaluate_delay
 from recoup.causal.estimate import Estimate
 from recoup.causal.journeys import Bools, Journeys, journeys_from_table
-from recoup.causal.lifts import LiftReport, lift_of
+from recoup.causal.lift import LiftReport, lift_of
 from recoup.causal.policy_search import held_out, search_policies
 from recoup.causal.windows import Windows, decision_windows
 from recoup.errors import ConfigError

@@ -11,7 +11,7 @@ from recoup.cli.tables import Level, Plot, save_plot
 
 if TYPE_CHECKING:
     from recoup.causal.estimate import Estimate
-    from recoup.causal.lifts import LiftReport, LiftRow
+    from recoup.causal.lift import LiftReport, LiftRow
 
 Journalled = Annotated[
     Path,
@@ -51,7 +51,7 @@ def lift_command(
         recoup demo --out DIR
         recoup evaluate lift DIR
     """
-    from recoup.causal.lifts import lift_report
+    from recoup.causal.lift import lift_report
     from recoup.runners.decided import read_decided
 
     decided = read_decided(journal)

@@ -16,7 +16,7 @@ from matplotlib.typing import RcKeyType
 from recoup.causal.delay import Delay
 from recoup.causal.estimate import Estimate
 from recoup.causal.experiment import ExperimentResult, Look
-from recoup.causal.lifts import LiftReport, LiftRow
+from recoup.causal.lift import LiftReport, LiftRow
 from recoup.causal.off_policy import OffPolicy
 from recoup.causal.policy_value import PolicyValue
 from recoup.causal.uplift import Uplift

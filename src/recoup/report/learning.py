@@ -12,7 +12,7 @@ from markupsafe import Markup
 from recoup.causal.delay import Delay
 from recoup.causal.estimate import Estimate
 from recoup.causal.learning import LEVELS, OTHER, Learned, Proposal
-from recoup.causal.lifts import LiftRow
+from recoup.causal.lift import LiftRow
 from recoup.causal.windows import SEVERAL
 from recoup.report import causal_plots, palette, words
 
