@@ -230,6 +230,13 @@ def test_the_demo_does_not_write_into_another_journals_directory(
         main()
     assert ended.value.code == 1
     assert "without a journal" in json.loads(capsys.readouterr().out)["error"]
+    monkeypatch.setattr(
+        "sys.argv", ["recoup", "demo", "--out", str(tmp_path / "shop.db"), "--json"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "to be a directory" in json.loads(capsys.readouterr().out)["error"]
 
 
 def test_states_stay_few() -> None:
@@ -241,5 +248,5 @@ def test_states_stay_few() -> None:
     log = timed_journeys(decision_windows(many, outcomes)).journeys
     assert {str(state).split(" | ")[0] for state in log.states} >= {learning.OTHER}
     assert len(log.states) <= 2 * (learning.MOST_REMEDIES + 1)
-    assert len(learning.candidate_rules(log)) < 400
+    assert len(learning.candidate_rules(log)) == 1 + 2 * 15 * 3  # starts, sets of remedies, halves
     assert windows.SEVERAL not in log.states

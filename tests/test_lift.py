@@ -92,6 +92,44 @@ def test_any_prediction_of_the_value_alone_will_do(monkeypatch: pytest.MonkeyPat
     assert found.agree
 
 
+def test_visitors_of_a_slice_that_acts_less_count_for_more() -> None:
+    decisions, outcomes = draw(0)
+    random = decisions.with_columns(
+        slice=pl.when((pl.col("slice") == "policy") & (pl.col("intent") < 0.5))
+        .then(pl.lit("random"))
+        .otherwise("slice")
+    )
+    one, two = (report(each, outcomes).all_visitors for each in (decisions, random))
+    assert two.from_propensities.se < 0.97 * one.from_propensities.se
+    assert two.effective_sample_size != one.effective_sample_size
+    assert two.from_holdout == one.from_holdout
+
+
+def test_errors_know_of_weights_that_did_not_come_up() -> None:
+    """Where acts are nearly sure and nobody escaped, the scores' own spread says nothing of it."""
+    decisions, outcomes = draw(0)
+    acted = (pl.col("id") % 20 == 0) & pl.col("action").str.starts_with("act:")
+    sure = decisions.with_columns(
+        propensities=pl.when(acted).then(pl.lit([0.0005, 0.0005, 0.999])).otherwise("propensities")
+    )
+    one, two = (report(each, outcomes).all_visitors for each in (decisions, sure))
+    assert two.from_propensities.se > 3 * one.from_propensities.se
+    assert two.difference.se > 2 * one.difference.se
+
+
+def test_propensities_do_not_look_at_the_holdout() -> None:
+    decisions, outcomes = draw(0)
+    held = decisions.filter(pl.col("slice") == "holdout")["id"]
+    spoilt = outcomes.with_columns(
+        net_value_micros=pl.when(pl.col("decision").is_in(held.implode()))
+        .then(500_000_000)
+        .otherwise("net_value_micros")
+    )
+    one, two = (report(decisions, each).all_visitors for each in (outcomes, spoilt))
+    assert one.from_propensities == two.from_propensities
+    assert two.from_holdout.high < -400
+
+
 def test_interventions_add_up() -> None:
     found = report(*draw(1))
     assert [row.intervention for row in found.by_intervention] == ["payment_retry", "fee_waiver"]

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from recoup.causal.estimate import Estimate, Floats, Ints, normal_estimate
+from recoup.causal.estimate import NOTHING, Estimate, Floats, Ints, normal_estimate
 from recoup.causal.sequences import conjugate_bernstein_sequence
 from recoup.errors import ConfigError, SchemaError
 
@@ -171,7 +171,7 @@ def batched_difference(log: AdaptiveLog, arm: int, *, level: float = 0.95) -> Es
         scale += float(one.var() * len(one) + other.var() * len(other))
         freedom += len(one) + len(other) - 2
     if not weights:
-        return Estimate(math.nan, math.nan, math.nan, math.nan)
+        return NOTHING
     total = sum(weights)
     return normal_estimate(
         sums / total, math.sqrt(scale / freedom * len(weights)) / total, level=level
@@ -252,6 +252,6 @@ def _contrast_weights(log: AdaptiveLog, arm: int) -> Floats:
 def _naive(log: AdaptiveLog, arm: int, level: float) -> Estimate:
     one, other = (log.reward[log.arm == a] for a in (arm, 0))
     if min(len(one), len(other)) < 2:  # noqa: PLR2004 - a spread needs two
-        return Estimate(math.nan, math.nan, math.nan, math.nan)
+        return NOTHING
     se = math.sqrt(float(one.var(ddof=1)) / len(one) + float(other.var(ddof=1)) / len(other))
     return normal_estimate(float(one.mean() - other.mean()), se, level=level)

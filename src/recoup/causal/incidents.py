@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recoup.causal.estimate import Estimate, normal_estimate, ratio_estimate
+from recoup.causal.estimate import NOTHING, Estimate, normal_estimate, ratio_estimate
 from recoup.causal.tables import number_column, require_columns
 from recoup.errors import ConfigError, SchemaError
 from recoup.events import MICROS
@@ -368,10 +368,9 @@ def _reason(before: float) -> str:
 
 
 def _refused(table: _Table, target: Bools, reason: str) -> IncidentCost:
-    nothing = Estimate(math.nan, math.nan, math.nan, math.nan)
     return IncidentCost(
-        lost_orders=nothing,
-        lost_value=nothing,
+        lost_orders=NOTHING,
+        lost_value=NOTHING,
         sessions=int(target.sum()),
         observed_orders=float(table.orders[target].sum()),
         expected_orders=math.nan,

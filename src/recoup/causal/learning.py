@@ -272,7 +272,7 @@ def _change(timed: Timed, lift: LiftReport, level: float) -> tuple[Delay, Propos
 def candidate_rules(log: Journeys) -> dict[str, Bools]:
     """Give the rules that are compared: from a decision on, for some remedies, for a half or all.
 
-    A few hundred at most, each of them said in a sentence. A rule may begin with any decision at
+    At most 181, each of them said in a sentence. A rule may begin with any decision at
     which enough was acted on to judge it.
     """
     labels = [str(label).split(" | ") for label in log.states]

@@ -151,11 +151,11 @@ def remedy_of(reason: str) -> str:
     >>> remedy_of("K5"), remedy_of("unexplained_drop")
     ('payment_retry', 'several')
     """
-    return REMEDIES.get(reason, SEVERAL if reason == UNEXPLAINED else GENERAL)
+    return REMEDIES.get(reason, GENERAL)
 
 
 def _remedies() -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    found = {UNEXPLAINED: SEVERAL}
     for each in INTERVENTIONS:
         for reason in each.reasons:
             found.setdefault(reason, each.id)
@@ -227,8 +227,7 @@ def _weight_before() -> pl.Expr:
 
 
 def _remedy() -> pl.Expr:
-    known = {**REMEDIES, UNEXPLAINED: SEVERAL}
-    return pl.col("reason").replace_strict(known, default=GENERAL).alias("remedy")
+    return pl.col("reason").replace_strict(REMEDIES, default=GENERAL).alias("remedy")
 
 
 def _visitors(known: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:

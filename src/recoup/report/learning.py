@@ -58,8 +58,8 @@ class RuleWords(msgspec.Struct, frozen=True):
 
 def write_learning(found: Learned, path: Path, *, source: str) -> None:
     """Write the page, or Markdown where the file ends in ``.md``."""
-    text = learning_markdown(found, source=source) if path.suffix == ".md" else None
-    path.write_text(text or learning_html(found, source=source), encoding="utf-8")
+    written = learning_markdown if path.suffix.lower() == ".md" else learning_html
+    path.write_text(written(found, source=source), encoding="utf-8")
 
 
 def learning_html(found: Learned, *, source: str) -> str:
@@ -129,11 +129,11 @@ def _decided(found: Learned) -> str:
     period = "" if made.since is None or made.until is None else (
         f"From {words.moment(made.since)} to {words.moment(made.until)} UTC, "
     )  # fmt: skip
-    told = (
-        f"{words.count(made.decisions)} decisions were made for {words.count(made.visitors)} "
-        f"visitors; {words.share(acts, made.decisions)} of them were acts."
+    return (
+        f"{period}{words.count(made.decisions)} decisions were made for "
+        f"{words.count(made.visitors)} visitors; "
+        f"{words.share(acts, made.decisions)} of them were acts."
     )
-    return period + told if period else told[0].upper() + told[1:]
 
 
 def _worth(row: LiftRow) -> list[str]:
