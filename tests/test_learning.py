@@ -250,3 +250,68 @@ def test_states_stay_few() -> None:
     assert len(log.states) <= 2 * (learning.MOST_REMEDIES + 1)
     assert len(learning.candidate_rules(log)) == 1 + 2 * 15 * 3  # starts, sets of remedies, halves
     assert windows.SEVERAL not in log.states
+
+
+def test_likely_are_those_of_intent_from_the_median_on() -> None:
+    decisions, outcomes = draw(10, visitors=1_000)
+    keen = pl.col("visitor").cast(pl.Int64) % 5 < 3
+    told = decisions.with_columns(intent=pl.when(keen).then(0.9).otherwise(0.1))
+    timed = timed_journeys(decision_windows(told, outcomes))
+    assert timed.intent_split == 0.9
+    likely = [str(state).endswith("| likely") for state in timed.journeys.states]
+    assert np.array(likely)[timed.journeys.state[:, 0]].mean() == pytest.approx(0.6, abs=0.03)
+
+
+def test_rare_remedies_share_a_state_and_sure_decisions_are_not_open() -> None:
+    decisions, outcomes = draw(11, visitors=1_000)
+    rare = pl.col("visitor").cast(pl.Int64) < 100
+    told = decisions.with_columns(reason=pl.when(rare).then(pl.lit("S1")).otherwise("reason"))
+    timed = timed_journeys(decision_windows(told, outcomes))
+    assert {str(state).split(" | ")[0] for state in timed.journeys.states} == {
+        "payment_retry", "fee_waiver", learning.OTHER,
+    }  # fmt: skip
+    waits = (pl.col("action") == "wait:30") & (pl.col("slice") == "policy")
+    left = pl.col("id") == decisions.filter(waits)["id"][0]
+    sure = decisions.with_columns(
+        propensities=pl.when(left).then(pl.lit([0.5, 0.5, 0.0])).otherwise("propensities")
+    )
+    open_before = timed.journeys.is_open.sum()
+    assert timed_journeys(decision_windows(sure, outcomes)).journeys.is_open.sum() < open_before
+
+
+def test_later_decisions_are_the_policys_own() -> None:
+    decisions, outcomes = draw(12, visitors=1_000)
+    idle = decisions.filter((pl.col("id") % 2 == 1) & (pl.col("action") == "wait:30"))
+    more = [
+        idle.with_columns(pl.col("id") + 10_000 * k, pl.col("ts") + dt.timedelta(seconds=90 * k))
+        for k in range(1, 6)
+    ]
+    windows_of = decision_windows(pl.concat([decisions, *more]), outcomes)
+    assert windows_of.decisions["number"].max() == 7
+    assert timed_journeys(windows_of).journeys.points == learning.MOST_POINTS
+
+
+def test_what_was_decided_is_that_of_the_period() -> None:
+    decisions, outcomes = draw(13)
+    since, until = (dt.datetime(1970, 1, 1, 0, m, tzinfo=dt.UTC) for m in (10, 40))
+    idle = decisions.with_columns(executed=False, id=pl.col("id") + 1_000_000)
+    made = learning_report(pl.concat([decisions, idle]), outcomes, since=since, until=until).made
+    inside = decisions.filter(pl.col("ts").is_between(since, until, closed="left"))
+    assert made.decisions == inside.height
+    assert (made.since, made.until) == (inside["ts"].min(), inside["ts"].max())
+
+
+def test_a_length_ends_where_the_period_does() -> None:
+    decisions, _ = draw(14, visitors=100)
+    until = dt.datetime(1970, 1, 1, 0, 1, tzinfo=dt.UTC)
+    period = runner.Period(until=until, last=dt.timedelta(seconds=20)).within(decisions)
+    assert period == runner.Period(until - dt.timedelta(seconds=20), until)
+
+
+def test_a_log_in_which_everybody_was_acted_on_is_silent() -> None:
+    decisions, outcomes = draw(15)
+    policy = pl.col("slice") == "policy"
+    always = decisions.with_columns(
+        action=pl.when(policy).then(pl.lit("act:fee_waiver")).otherwise("action")
+    )
+    assert "all of them, or none" in str(learning_report(always, outcomes).silent)

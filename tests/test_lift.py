@@ -164,6 +164,7 @@ def test_a_period_and_what_has_not_matured_are_left_out() -> None:
     assert decision_windows(decisions, outcomes, until=moment).visitors.height == 120
     known = decision_windows(decisions, outcomes.head(400))
     assert (known.visitors.height, known.waiting) == (400, 100)
+    assert report(decisions, outcomes.head(400)).waiting == 100
 
 
 def test_what_is_not_executed_or_of_two_horizons_is_refused_in_words() -> None:
@@ -175,6 +176,8 @@ def test_what_is_not_executed_or_of_two_horizons_is_refused_in_words() -> None:
         report(decisions, mixed)
     with pytest.raises(SchemaError, match="revision"):
         report(decisions, outcomes.drop("revision"))
+    with pytest.raises(SchemaError, match="propensity for each option"):
+        report(decisions.with_columns(propensities=pl.lit([0.5, 0.5])), outcomes)
     few = report(*(frame.head(40) for frame in (decisions, outcomes)))
     assert few.all_visitors.agree is None
     assert "30 on each side are needed" in str(few.all_visitors.refused)
@@ -189,6 +192,23 @@ def test_an_act_outside_the_window_does_not_count_and_the_newest_revision_does()
     revised = outcomes.with_columns(revision=1, net_value_micros=0, later_cost_micros=0)
     found = decision_windows(decisions, pl.concat([outcomes, revised.cast(outcomes.schema)]))
     assert found.visitors["value"].abs().max() == 0
+
+
+def test_chances_of_all_acts_count_and_a_decision_told_twice_counts_once() -> None:
+    decisions, outcomes = draw(8, visitors=50)
+    several = decisions.with_columns(
+        options=pl.lit(["never", "act:fee_waiver", "act:payment_retry"]),
+        propensities=pl.lit([0.5, 0.2, 0.3]),
+    )
+    found = decision_windows(pl.concat([several, several]), outcomes)
+    assert found.decisions["act_chance"].to_list() == pytest.approx([0.5] * 100)
+    assert found.decisions["number"].max() == 2
+    never = found.visitors.filter(pl.col("acts") == 0)
+    assert never["never_weight"].to_list() == pytest.approx([4.0] * never.height)
+    second = found.decisions.filter(pl.col("number") == 2).join(
+        found.decisions.filter(pl.col("number") == 1), on="visitor"
+    )
+    assert second["weight_before"].to_list() == [0.0 if act else 2.0 for act in second["act_right"]]
 
 
 def journalled(folder: Path) -> Decided:

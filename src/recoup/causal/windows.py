@@ -78,7 +78,8 @@ def decision_windows(
     Raises
     ------
     SchemaError
-        If a column is missing, no decision was executed, or outcomes have several horizons.
+        If a column is missing, no decision was executed, options and propensities do not pair, or
+        outcomes have several horizons.
 
     Examples
     --------
@@ -117,6 +118,8 @@ def decision_windows(
             "Expected decisions that were executed, got none",
             hint="a log of the past is decided on without executing: it has no lift to report",
         )
+    if (executed["options"].list.len() != executed["propensities"].list.len()).any():
+        raise SchemaError("Expected a propensity for each option, got lists of unequal length")
     executed = executed.with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
     executed = executed.unique("id", keep="first").sort("ts", "id")
     firsts = _within(executed.unique("visitor", keep="first", maintain_order=True), since, until)
