@@ -182,6 +182,30 @@ def test_the_page_is_one_file_and_escapes_what_strangers_wrote() -> None:
     assert "acted without need" in page.learning_markdown(found, source="shop")
 
 
+def test_the_words_say_what_was_found() -> None:
+    found = learning_report(*draw(1))
+    assert found.proposal is not None
+    acts = {"likely": (True, True), "unlikely": (False, True)}
+    rule = [
+        learning.RuleRow(decision=at + 1, remedy=remedy, intent=level, act=act and level in levels)
+        for remedy, levels in (("payment_retry", learning.LEVELS), ("fee_waiver", ()))
+        for level in learning.LEVELS
+        for at, act in enumerate(acts[level])
+    ]
+    told = page.rule_words(msgspec.structs.replace(found.proposal, rule=rule))
+    assert [(row.likely, row.unlikely) for row in told] == [
+        ("act at once", "act from decision 2 on"),
+        ("leave alone", "leave alone"),
+    ]
+    assert "Most is lost where the policy acted without need" in " ".join(page.headline(found))
+    row = found.lift.all_visitors
+    for ends, words in (((-1, 3), "may be chance"), ((1, 3), "a gain"), ((-3, -1), "a loss")):
+        estimate = Estimate(sum(ends) / 2, *ends, 1.0)
+        lifted = msgspec.structs.replace(row, from_holdout=estimate)
+        whole = msgspec.structs.replace(found.lift, all_visitors=lifted)
+        assert words in " ".join(page.headline(msgspec.structs.replace(found, lift=whole)))
+
+
 def test_periods_are_read() -> None:
     decisions, _ = draw(7, visitors=100)
     latest = decisions["ts"].max()
@@ -210,6 +234,10 @@ def test_from_the_command_line(
     assert proposal["lower_bound"] == told["proposal"]["lower_bound"]
     assert proposal["gate"]["passes"]
     assert files[0].read_text().startswith("<!DOCTYPE html>")
+    monkeypatch.setattr("sys.argv", [*command[:-1], "2m", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "400 are needed" in json.loads(capsys.readouterr().out)["silent"]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit):
         main()
@@ -315,3 +343,16 @@ def test_a_log_in_which_everybody_was_acted_on_is_silent() -> None:
         action=pl.when(policy).then(pl.lit("act:fee_waiver")).otherwise("action")
     )
     assert "all of them, or none" in str(learning_report(always, outcomes).silent)
+
+
+def test_decisions_with_too_few_acts_are_said_and_not_drawn() -> None:
+    found = learning_report(*draw(1))
+    assert found.delay is not None
+    *rest, last = found.delay.diagnostics
+    thin = msgspec.structs.replace(
+        found.delay, diagnostics=[*rest, msgspec.structs.replace(last, refused="too few")]
+    )
+    assert len(page.supported(thin).value_against_delay) == len(rest)
+    assert page.supported(found.delay) == found.delay
+    told = page.learning_html(msgspec.structs.replace(found, delay=thin), source="shop")
+    assert "too few to say" in told

@@ -236,6 +236,12 @@ def test_from_the_command_line(
     found = report(decided.decisions, decided.outcomes)
     assert told["all_visitors"]["from_holdout"]["value"] == found.all_visitors.from_holdout.value
     assert figure.stat().st_size > 5_000
+    period = ["--from", "1970-01-01T00:02:00", "--until", "1970-01-01T00:07:00"]
+    monkeypatch.setattr("sys.argv", [*command, *period, "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    some = json.loads(capsys.readouterr().out)["all_visitors"]
+    assert some["visitors"] + some["holdout"] == 300
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit):
         main()
