@@ -316,7 +316,10 @@ def test_later_decisions_are_the_policys_own() -> None:
     ]
     windows_of = decision_windows(pl.concat([decisions, *more]), outcomes)
     assert windows_of.decisions["number"].max() == 7
-    assert timed_journeys(windows_of).journeys.points == learning.MOST_POINTS
+    journeys = timed_journeys(windows_of).journeys
+    assert journeys.points == learning.MOST_POINTS
+    # No act from the third on, so that rules begin with the first or the second: 2 * 3 * 3.
+    assert len(learning.candidate_rules(journeys)) == 1 + 18
 
 
 def test_what_was_decided_is_that_of_the_period() -> None:
