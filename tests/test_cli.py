@@ -93,6 +93,25 @@ def test_wrong_usage_exits_with_2(
     assert run(monkeypatch, capsys, "replay")[0] == 2
 
 
+@pytest.mark.parametrize("command", ["replay", "simulate", "demo"])
+def test_an_output_that_cannot_be_made_ends_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+) -> None:
+    log, taken = tmp_path / "log.csv", tmp_path / "taken"
+    log.write_text("ts,event,visitor\n2026-01-01T00:00:00Z,page_view,v\n", encoding="utf-8")
+    taken.write_text("a file", encoding="utf-8")
+    read = (str(log),) if command == "replay" else ()
+    code, out, _ = run(monkeypatch, capsys, command, *read, "--out", str(taken), "--json")
+    told = json.loads(out)
+    assert code == 1
+    assert str(taken) in told["error"]
+    assert "path" in told["hint"]
+    assert taken.read_text(encoding="utf-8") == "a file"
+
+
 def test_too_little_memory_ends_in_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

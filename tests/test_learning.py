@@ -264,7 +264,7 @@ def test_the_demo_does_not_write_into_another_journals_directory(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
-    assert "to be a directory" in json.loads(capsys.readouterr().out)["error"]
+    assert "File exists" in json.loads(capsys.readouterr().out)["error"]
 
 
 def test_states_stay_few() -> None:

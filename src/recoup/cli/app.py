@@ -83,18 +83,27 @@ def main() -> None:
     """Run the command line; a user's mistake ends in words and a code, never in a traceback."""
     try:
         app()
-    except RecoupError as error:
-        tell_error(error, as_json="--json" in sys.argv)
-        sys.exit(EXIT_INPUT)
-    except MemoryError as error:
-        short = ConfigError(
-            f"Expected more memory than there is: {error or 'none left'}",
-            hint="shorten the log, or for training hold fewer events with --most-rows",
-        )
-        tell_error(short, as_json="--json" in sys.argv)
-        sys.exit(EXIT_INPUT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_INPUT)
+    except (RecoupError, MemoryError, OSError) as error:
+        tell_error(_in_words(error), as_json="--json" in sys.argv)
+        sys.exit(EXIT_INPUT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _in_words(error: RecoupError | MemoryError | OSError) -> RecoupError:
+    """Say what the machine lacks, or would not do, as one of our own errors."""
+    if isinstance(error, RecoupError):
+        return error
+    if isinstance(error, MemoryError):
+        return ConfigError(
+            f"Expected more memory than there is: {error or 'none left'}",
+            hint="shorten the log, or for training hold fewer events with --most-rows",
+        )
+    named = f"`{error.filename}`" if error.filename else "a file"
+    return ConfigError(
+        f"Expected to read or write {named}, got: {error.strerror or error}",
+        hint="check that the path is right, that it may be written to, and that the disk has room",
+    )

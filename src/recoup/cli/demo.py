@@ -75,10 +75,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"Expected --out to be a directory, got: {error}") from error
+    out.mkdir(parents=True, exist_ok=True)
     if any(out.glob("*.db")):
         raise ConfigError(
             f"Expected a directory without a journal, got {out}", hint="name another --out"
