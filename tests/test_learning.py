@@ -258,13 +258,6 @@ def test_the_demo_does_not_write_into_another_journals_directory(
         main()
     assert ended.value.code == 1
     assert "without a journal" in json.loads(capsys.readouterr().out)["error"]
-    monkeypatch.setattr(
-        "sys.argv", ["recoup", "demo", "--out", str(tmp_path / "shop.db"), "--json"]
-    )
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 1
-    assert "File exists" in json.loads(capsys.readouterr().out)["error"]
 
 
 def test_states_stay_few() -> None:
