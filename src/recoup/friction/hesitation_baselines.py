@@ -14,12 +14,12 @@ from recoup.friction.hesitation import HesitationModel, table_of
 from recoup.friction.hesitation_scores import GRID_S, bins_of
 from recoup.friction.waits import WaitRows
 from recoup.models.packing import pack, unpack
+from recoup.models.squash import center_and_spread, scale, squash
 
 KIND: Final = "hesitation_baselines/1"
 STATE_WEIGHT: Final = 20.0
 """Weight of all rows in the table of one state, in rows."""
 
-_FARTHEST: Final = 4.0
 _RIDGE: Final = 1e-3
 _STEPS: Final = 150
 
@@ -78,7 +78,7 @@ def table_survival(rows: WaitRows, baselines: Baselines) -> Floats:
 
 def weibull_survival(rows: WaitRows, model: HesitationModel, baselines: Baselines) -> Floats:
     """Give P(wait > grid time) by the Weibull regression with cure: shape (n, grid + 1)."""
-    columns = _squash(_columns(rows, model), baselines.center, baselines.spread)
+    columns = _scaled(_columns(rows, model), baselines.center, baselines.spread)
     design = np.hstack([columns, _indicators(rows.state, baselines.states)])
     odds, log_scale, shape = _split(baselines.weights, design)
     grid = np.log(np.r_[1e-9, GRID_S])
@@ -113,19 +113,12 @@ def _columns(rows: WaitRows, model: HesitationModel) -> Floats:
 
 
 def _standardise(columns: Floats) -> tuple[Floats, Floats, Floats]:
-    known = ~np.isnan(columns)
-    count = np.maximum(known.sum(axis=0), 1)
-    logged = np.where(known, np.sign(columns) * np.log1p(np.abs(columns)), 0.0)
-    center = logged.sum(axis=0) / count
-    spread = np.sqrt((((logged - center) * known) ** 2).sum(axis=0) / count)
-    spread = np.maximum(spread, 1e-6)
-    return _squash(columns, center, spread), center, spread
+    center, spread = center_and_spread(squash(columns, np.empty(columns.shape)))
+    return _scaled(columns, center, spread), center, spread
 
 
-def _squash(columns: Floats, center: Floats, spread: Floats) -> Floats:
-    logged = np.sign(columns) * np.log1p(np.abs(columns))
-    z = np.clip((logged - center) / spread, -_FARTHEST, _FARTHEST)
-    return np.nan_to_num(z)
+def _scaled(columns: Floats, center: Floats, spread: Floats) -> Floats:
+    return np.nan_to_num(scale(squash(columns, np.empty(columns.shape)), center, spread))
 
 
 def _row_of(state: NDArray[np.int64], states: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,6 +1,5 @@
 """A logistic regression over squashed features: steadier than trees where purchases are few."""
 
-import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -8,11 +7,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError
+from recoup.models.squash import center_and_spread, scale, squash, squash_one
 
-_FARTHEST: Final = 4.0
 _STEPS: Final = 30
 _TOLERANCE: Final = 1e-10
-_LEAST_SPREAD: Final = 1e-6
 
 
 class LinearModel(NamedTuple):
@@ -64,12 +62,9 @@ def fit_linear(
     if l2 <= 0.0:
         raise ModelError(f"Expected a positive penalty, got {l2}")
     missing = np.isnan(features)
-    squashed = _squash(features)
-    known = np.maximum((~missing).sum(axis=0), 1)
-    center = squashed.sum(axis=0) / known
-    spread = np.sqrt((((squashed - center) * ~missing) ** 2).sum(axis=0) / known)
-    spread = np.maximum(spread, _LEAST_SPREAD)
-    z = np.clip((squashed - center) / spread, -_FARTHEST, _FARTHEST)
+    squashed = squash(features, np.empty(features.shape))
+    center, spread = center_and_spread(squashed)
+    z = scale(squashed, center, spread)
     z[missing] = 0.0
     design = np.column_stack([z, missing, np.ones(len(z))])
     fitted = _newton(design, positive.astype(np.float64), weight / weight.sum(), l2)
@@ -99,9 +94,7 @@ def linear_one(row: NDArray[np.float64], model: LinearModel) -> float:
         if x != x:  # noqa: PLR0124
             total += model.missing[j]
         else:
-            z = math.log1p(abs(x))
-            z = ((z if x >= 0.0 else -z) - model.center[j]) / model.spread[j]
-            total += model.weight[j] * min(max(z, -_FARTHEST), _FARTHEST)
+            total += model.weight[j] * squash_one(x, model.center[j], model.spread[j])
     return float(total)
 
 
@@ -111,11 +104,6 @@ def _score_rows(
 ) -> None:
     for i in range(features.shape[0]):
         out[i] = linear_one(features[i], model)
-
-
-def _squash(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = np.nan_to_num(features, nan=0.0)
-    return np.asarray(np.sign(known) * np.log1p(np.abs(known)))
 
 
 def _newton(

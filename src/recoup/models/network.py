@@ -1,7 +1,6 @@
 """A small neural network over squashed features: it sees joint effects that trees must step out."""
 
 import math
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -10,10 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError
+from recoup.models.squash import center_and_spread, scale, squash, squash_one
 
-_FARTHEST: Final = 4.0
-_LEAST_SPREAD: Final = 1e-6
-_CHUNK: Final = 1 << 14
 _DECAY_FIRST: Final = 0.9
 _DECAY_SECOND: Final = 0.999
 _SMALL: Final = 1e-8
@@ -113,9 +110,9 @@ def fit_network(
     rate = float(np.average(positive, weights=weight))
     if not 0.0 < rate < 1.0:
         raise ModelError("Expected labels of both kinds to fit a network to, got one kind only")
-    table = _squashed(features)
-    center, spread = _scale(table)
-    table = np.clip((table - center) / spread, -_FARTHEST, _FARTHEST)
+    table = squash(features, np.empty(features.shape, np.float32))
+    center, spread = (part.astype(np.float32) for part in center_and_spread(table))
+    table = scale(table, center, spread)
     told = _Told(table, positive.astype(np.float32), (weight / weight.mean()).astype(np.float32))
     fitted = [
         _fit_member(told, settings, np.random.default_rng([settings.seed, k]), rate)
@@ -167,9 +164,7 @@ def network_one(
         if x != x:  # noqa: PLR0124
             at = width + j
         else:
-            v = math.log1p(abs(x))
-            v = ((v if x >= 0.0 else -v) - model.center[j]) / model.spread[j]
-            v = min(max(v, -_FARTHEST), _FARTHEST)
+            v = squash_one(x, model.center[j], model.spread[j])
         total += model.direct[at] * v
         for k in range(units):
             hidden[k] += model.first[at, k] * v
@@ -195,28 +190,6 @@ class _Told(NamedTuple):
     table: Reals
     label: Reals
     weight: Reals
-
-
-def _squashed(features: NDArray[np.float64]) -> Reals:
-    out = np.empty(features.shape, np.float32)
-    for start in range(0, len(features), _CHUNK):
-        part = features[start : start + _CHUNK]
-        out[start : start + _CHUNK] = np.sign(part) * np.log1p(np.abs(part))
-    return out
-
-
-def _scale(table: Reals) -> tuple[Reals, Reals]:
-    """Give the mean and the spread of each column's known values."""
-    known = np.maximum(sum((~np.isnan(part)).sum(axis=0) for part in _chunks(table)), 1)
-    center = sum(np.nansum(part, axis=0, dtype=np.float64) for part in _chunks(table)) / known
-    square = sum(np.nansum((part - center) ** 2, axis=0) for part in _chunks(table)) / known
-    spread = np.maximum(np.sqrt(square), _LEAST_SPREAD)
-    return center.astype(np.float32), spread.astype(np.float32)
-
-
-def _chunks(table: Reals) -> Iterator[Reals]:
-    for start in range(0, len(table), _CHUNK):
-        yield table[start : start + _CHUNK]
 
 
 def _fit_member(
