@@ -1,9 +1,10 @@
 """One event to one logged decision: features, intent, decision with propensity, group commit.
 
-Ours: feature store, compiled trees (300 x 31 leaves), expected net value, decision log on SQLite
-while its writer runs, garbage collection as a server has it (what was loaded is frozen). Peer:
-dict-and-deque features, LightGBM's own single-row prediction, LinUCB in plain numpy, appended to a
-list. Both decide at every event, in turns. How long a record takes to be durable is measured in a
+Ours: feature store, intent as it is trained and served (450 trees of 8 leaves, regression, network,
+context), expected net value, decision log on SQLite while its writer runs, garbage collection as a
+server has it (what was loaded is frozen). Peer: dict-and-deque features, LightGBM's own single-row
+prediction of as many trees alone, LinUCB in plain numpy, appended to a list. Both decide at every
+event, in turns; signals are not looked for. How long a record takes to be durable is measured in a
 round of its own: whoever watches wants the interpreter's lock too.
 """
 
@@ -24,11 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import report
-from recoup.events import CODE, encode
+from recoup.events import CODE, concat_batches, encode
 from recoup.features import FeatureStore, standard_features
-from recoup.models import TreeEnsemble
+from recoup.friction.intent import IntentModel
+from recoup.friction.intent_rows import Period, collect_rows
+from recoup.friction.training import IntentSettings, fit_intent
 from recoup.policies import ExpectedNetValue, Settings, SingleDecider
 from recoup.policies.version import REASONS
+from recoup.simulator import SCENARIOS, simulate
 from recoup.stores import DecisionLog, SqliteJournal
 from recoup.testing import random_batch
 
@@ -37,33 +41,42 @@ ROUNDS = 5
 WARM = 2_000
 K5 = REASONS.index("K5")
 
-Input = tuple[tuple[float, ...], tuple[int, ...], str]
-"""An event's values for the feature store, its numbers for the policy, and the visitor."""
+INTENT = IntentSettings(rounds=(150,), origins=(0.5,))
+
+Input = tuple[tuple[float, ...], NDArray[np.int64], tuple[int, ...], str]
+"""An event's values for the feature store, its context, its numbers for the policy, the visitor."""
 
 Measured = TypeVar("Measured")
 
 
-def booster_of(width: int) -> lgb.Booster:
-    """Train 300 trees of 31 leaves on noise with some order in it."""
-    rng = np.random.default_rng(7)
-    rows = rng.normal(size=(20_000, width))
-    label = rows[:, 0] + rows[:, 1] * rows[:, 2] + rng.normal(size=len(rows)) > 1
-    settings = {"objective": "binary", "num_leaves": 31, "verbose": -1, "num_threads": 1, "seed": 7}
-    return lgb.train(settings, lgb.Dataset(rows, label), 300)
+def trained() -> tuple[IntentModel, lgb.Booster]:
+    """Train intent on a simulated log, and the peer's trees, as many, on the same rows."""
+    batch = concat_batches(list(simulate(6_000, 1.0, 7, SCENARIOS["decoys"]).batches))
+    store = FeatureStore(standard_features())
+    rows = collect_rows([batch], store, Period())
+    model = fit_intent(rows, store.feature_set.hash, INTENT)[0]
+    settings = {"objective": "binary", "num_leaves": INTENT.leaves, "verbose": -1}
+    data = lgb.Dataset(rows.values, rows.positive)
+    return model, lgb.train(settings | {"num_threads": 1}, data, model.learned.trees.n_trees)
 
 
 class Ours:
     """The product's own path."""
 
-    def __init__(self, log: DecisionLog, booster: lgb.Booster, store: FeatureStore) -> None:
-        self.store, self.log = store, log
-        self.ensemble = TreeEnsemble.from_lightgbm(booster)
+    def __init__(self, log: DecisionLog, model: IntentModel, store: FeatureStore) -> None:
+        self.store, self.log, self.model = store, log, model
         self.decider = SingleDecider(ExpectedNetValue(Settings(holdout_share=0.0)))
 
-    def one(self, values: tuple[float, ...], event: tuple[int, ...], visitor: str) -> int:
+    def one(
+        self,
+        values: tuple[float, ...],
+        context: NDArray[np.int64],
+        event: tuple[int, ...],
+        visitor: str,
+    ) -> int:
         """Take one event through; give the record's ticket (0: no decision point)."""
         self.store.observe(*values)
-        intent = self.ensemble.predict_one(self.store.row)
+        intent = self.model.score_one(self.store.row, context)
         decision = self.decider.decide(visitor, event, reason=K5, intent=intent, loss=0.3)
         return 0 if decision is None else self.log.append(decision)
 
@@ -108,14 +121,14 @@ def main() -> None:
     values = list(zip(*(columns[name].tolist() for name in store.columns), strict=True))
     events = inputs(encode(batch, ("ts", "key")))
     visitors = batch.events["visitor"].to_list()
-    given = list(zip(values, events, visitors, strict=True))
-    booster = booster_of(len(store.names))
+    model, booster = trained()
+    given = list(zip(values, model.context_of(batch), events, visitors, strict=True))
     sys.setswitchinterval(1e-4)
     gc.collect()
     gc.freeze()
     ours_rounds, peer_rounds = [], []
     for _ in range(ROUNDS):
-        ours_rounds.append(micros(in_journal(time_ours, booster, given)))
+        ours_rounds.append(micros(in_journal(time_ours, model, given)))
         peer = Peer(booster, len(store.names))
         slow = [timed(peer.one, event) for event in events[: EVENTS // 5]]
         peer_rounds.append(micros(slow[WARM // 5 :]))
@@ -131,7 +144,7 @@ def main() -> None:
         ours_percentiles_us=ours_micros,
         peer_percentiles_us=peer_micros,
         p99_us_of_rounds=[each["p99"] for each in ours_rounds],
-        durable_ms=in_journal(time_durable, booster, given),
+        durable_ms=in_journal(time_durable, model, given),
         load=os.getloadavg()[0],
     )
 
@@ -143,7 +156,7 @@ def middle(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 def in_journal(
     measure: Callable[["Ours", list[Input]], Measured],
-    booster: lgb.Booster,
+    model: IntentModel,
     given: list[Input],
 ) -> Measured:
     """Measure with a store and a log of their own."""
@@ -152,7 +165,7 @@ def in_journal(
         SqliteJournal(Path(folder) / "journal.db") as journal,
         DecisionLog(journal) as log,
     ):
-        return measure(Ours(log, booster, FeatureStore(standard_features())), given)
+        return measure(Ours(log, model, FeatureStore(standard_features())), given)
 
 
 def inputs(columns: dict[str, NDArray[np.generic]]) -> list[tuple[int, ...]]:
@@ -168,9 +181,9 @@ def time_ours(ours: Ours, given: list[Input]) -> list[float]:
     """Give the seconds of each event."""
     took: list[float] = []
     tickets = 0
-    for row, event, visitor in given:
+    for each in given:
         start = time.perf_counter()
-        ticket = ours.one(row, event, visitor)
+        ticket = ours.one(*each)
         took.append(time.perf_counter() - start)
         tickets += ticket > 0
     assert tickets > EVENTS // 2
@@ -184,8 +197,8 @@ def time_durable(ours: Ours, given: list[Input]) -> dict[str, float]:
     done = threading.Event()
     watcher = threading.Thread(target=_watch, args=(ours.log, durable, done))
     watcher.start()
-    for row, event, visitor in given:
-        ticket = ours.one(row, event, visitor)
+    for each in given:
+        ticket = ours.one(*each)
         if ticket:
             appended.append((ticket, time.perf_counter()))
     ours.log.flush()
