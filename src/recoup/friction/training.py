@@ -240,8 +240,8 @@ def fit_intent(
 ) -> tuple[IntentModel, dict[str, object]]:
     """Choose the number of trees and calibrate on time splits, then fit to all rows.
 
-    Trees and regression are fitted to events that show no signal; the effects of signals to the
-    rows of the time splits, where the unspoilt log-odds are of models that did not see them.
+    Trees, regression and network are fitted to events that show no signal; the effects of signals
+    to the rows of the time splits, where the unspoilt log-odds are of models that did not see them.
     """
     _check_size(rows)
     held = _hold_out(rows, settings)
