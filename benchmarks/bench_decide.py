@@ -122,7 +122,9 @@ def main() -> None:
     events = inputs(encode(batch, ("ts", "key")))
     visitors = batch.events["visitor"].to_list()
     model, booster = trained()
-    given = list(zip(values, model.context_of(batch), events, visitors, strict=True))
+    context = model.context_of(batch)
+    rows = store.step(columns).values
+    given = list(zip(values, context, events, visitors, strict=True))
     sys.setswitchinterval(1e-4)
     gc.collect()
     gc.freeze()
@@ -144,6 +146,8 @@ def main() -> None:
         ours_percentiles_us=ours_micros,
         peer_percentiles_us=peer_micros,
         p99_us_of_rounds=[each["p99"] for each in ours_rounds],
+        intent_us=time_intent(model, rows, context),
+        intent_without_network_us=time_intent(without_network(model), rows, context),
         durable_ms=in_journal(time_durable, model, given),
         load=os.getloadavg()[0],
     )
@@ -188,6 +192,20 @@ def time_ours(ours: Ours, given: list[Input]) -> list[float]:
         tickets += ticket > 0
     assert tickets > EVENTS // 2
     return took[WARM:]
+
+
+def without_network(model: IntentModel) -> IntentModel:
+    """Give the model with the trees speaking for the network."""
+    learned = model.learned._replace(network=None, network_share=0.0)
+    return IntentModel(model.feature_hash, model.names, model.inputs, model.context, learned)
+
+
+def time_intent(
+    model: IntentModel, rows: NDArray[np.float64], context: NDArray[np.int64]
+) -> dict[str, float]:
+    """Give the microseconds of scoring an event alone."""
+    each = zip(np.ascontiguousarray(rows), context, strict=True)
+    return micros([timed(model.score_one, *one) for one in each][WARM:])
 
 
 def time_durable(ours: Ours, given: list[Input]) -> dict[str, float]:
