@@ -92,6 +92,22 @@ def test_kernels_that_few_events_need_get_the_table_itself() -> None:
     assert "return seldom(as_words(TABLE), place)" in text
 
 
+@compiled_apart
+def _above(words: Words, place: int) -> int:
+    return words[0] + place
+
+
+def _both(table: Words, values: Words, place: int) -> int:
+    return 100 * _above(table, place) + _above(values, place)
+
+
+def test_a_kernel_is_called_as_it_is_beside_its_specialised_self(tmp_path: Path) -> None:
+    text = write(_both, TABLE, [{"table": TABLE}])
+    both = _load(text, tmp_path, "recoup_both")
+    assert callable(both)
+    assert both(TABLE, np.array([7]), 1) == 408
+
+
 def _columns(store: FeatureStore, events: int) -> dict[str, NDArray[np.generic]]:
     rng = np.random.default_rng(5)
     columns: dict[str, NDArray[np.generic]] = {

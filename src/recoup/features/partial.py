@@ -90,11 +90,10 @@ class _Program:
     def residual(self, kernel: Function, known: Known, *, whole: bool = False) -> str:
         """Add a function specialised to what is known, if need be, and give its name."""
         function = _plain(kernel)
-        identities = ((name, _identity(value)) for name, value in known.items())
-        key = (function.__name__, *identities)
+        key = (function, *((name, _identity(value)) for name, value in known.items()))
         if key not in self._names:
-            same = sum(one[0] == key[0] for one in self._names)
-            self._names[key] = function.__name__ + (f"_{same}" if same else "")
+            # The number tells it from the function itself, which may be imported too.
+            self._names[key] = f"{function.__name__}_{len(self._names)}"
             body = _Evaluator(self, function, dict(known)).function(whole=whole)
             body.name = self._names[key]
             inline = getattr(kernel, "targetoptions", {}).get("forceinline", False)
