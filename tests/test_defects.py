@@ -5,11 +5,14 @@ import datetime as dt
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from recoup.defects.baseline import design, fit_probability
 from recoup.defects.ranking import Ranking, rank
+from recoup.defects.risks import Step
 from recoup.defects.scan import scan
 from recoup.defects.severity import lost_share
+from recoup.defects.slices import Slice, slices_of, slices_within
 from recoup.defects.tables import CONTEXTS, LEVELS
 
 HOUR = 3_600_000_000
@@ -128,6 +131,69 @@ def test_the_scan_pays_for_the_intervals_it_searched() -> None:
         went_on = rng.random(600) < 0.3
         factors.append(scan(np.sort(rng.integers(0, 336, 600)), np.full(600, 0.3), went_on, 1.0)[0])
     assert np.mean(np.array(factors) > np.log(20)) < 0.05
+
+
+def _broken(start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Give hours 0 to 99 with ten shoppers each, of whom half go on, and fewer in some hours."""
+    hours = np.repeat(np.arange(100), 10)
+    went_on = np.arange(1000) % 2 == 0
+    went_on[(hours >= start) & (hours < stop) & (np.arange(1000) % 4 == 0)] = False
+    return hours, went_on
+
+
+def test_slices_hold_who_met_a_value_while_at_risk_in_order_of_time() -> None:
+    rng = np.random.default_rng(4)
+    count = 200
+    at = rng.integers(0, 1000, count)
+    leaves = at + rng.integers(1, 300, count)
+    went_on, share = rng.random(count) < 0.5, np.full(count, 0.5)
+    step = Step(0, 1, np.arange(count), at, leaves, went_on, went_on, share, share)
+    none = {name: pl.Series([None] * count, dtype=pl.String) for name in CONTEXTS}
+    sessions = pl.DataFrame(none | {"browser": rng.choice(["Chrome", "Edge"], count)})
+    sessions = sessions.with_columns(session=pl.int_range(count))
+    met, when = rng.integers(0, count, 900), rng.integers(0, 1300, 900)
+    item = rng.choice(["a", "b"], 900)
+    touches = pl.DataFrame({"session": met, "attribute": "item", "value": item, "ts": when})
+    found = {tuple(one.entity.values()): one for one in slices_of(step, sessions, touches)}
+    for name in ("Chrome", "Edge"):
+        rows = np.flatnonzero(sessions["browser"].to_numpy() == name)
+        _holds(found[name,], at[rows], rows)
+    for name in ("a", "b"):
+        inside = (item == name) & (at[met] <= when) & (when < leaves[met])
+        _holds(found[name,], when[inside], met[inside])
+    alone = sessions.with_columns(row=pl.int_range(count), at=at, p=share)
+    (edge,) = [one for one in slices_within(alone) if one.entity == {"browser": "Edge"}]
+    np.testing.assert_array_equal(edge.rows, found["Edge",].rows)
+
+
+def _holds(found: Slice, at: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+    order = np.lexsort((rows, at))
+    np.testing.assert_array_equal(found.at, at[order])
+    np.testing.assert_array_equal(found.rows, rows[order])
+
+
+def test_rows_that_say_the_same_twice_weigh_once() -> None:
+    hours, went_on = _broken(40, 60)
+    once = scan(hours, np.full(1000, 0.5), went_on, 1.0)
+    twice = scan(np.repeat(hours, 2), np.full(2000, 0.5), np.repeat(went_on, 2), 2.0)
+    np.testing.assert_allclose(twice, once, rtol=1e-9)
+
+
+def test_a_defect_that_still_lasts_is_likelier_than_one_that_ended() -> None:
+    ended, lasting = (
+        scan(hours, np.full(1000, 0.5), went_on, 1.0)
+        for hours, went_on in (_broken(40, 60), _broken(80, 100))
+    )
+    assert (lasting.start, lasting.stop) == (80, 100)
+    assert lasting.log_factor > ended.log_factor + 1.0
+
+
+def test_an_hour_may_have_any_number_of_shoppers() -> None:
+    hours, went_on = _broken(40, 60)
+    hours, went_on = np.repeat(hours[300:700] - 30, 2_000), np.repeat(went_on[300:700], 2_000)
+    found = scan(hours, np.full(800_000, 0.5), went_on, 1.0)
+    assert (found.start, found.stop) == (10, 30)
+    assert np.isfinite(found.log_factor)
 
 
 def test_the_baseline_knows_who_came() -> None:

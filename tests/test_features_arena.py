@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recoup.features import FeatureSet, FeatureStore, arena, count, memory
+from recoup.features import FeatureSet, FeatureStore, arena, count, held, memory
 
 WORDS = 1 << 19
 
@@ -51,6 +51,20 @@ def test_what_grows_and_what_does_not_are_kept_apart() -> None:
     assert _address(arena.room(WORDS)) == place
 
 
+def test_what_grows_gets_the_pages_most_written_and_a_matrix_the_fewest() -> None:
+    grown, matrices = [arena.room(WORDS) for _ in range(2)], []
+    for words, written in zip(grown, (WORDS, 2 * WORDS), strict=True):
+        words[0] = written
+    for columns in (2, 1):
+        matrices.append(arena.matrix(WORDS, columns))
+    most, fewest = _address(grown[1]), _address(matrices[1])
+    grown.clear()
+    del words
+    matrices.clear()
+    assert _address(arena.room(WORDS)) == most
+    assert _address(arena.matrix(WORDS // 2, 1)) == fewest
+
+
 def test_no_more_is_kept_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arena, "KEPT_BYTES", 20 * WORDS)
     arrays = [arena.matrix(WORDS, 1) for _ in range(4)]
@@ -93,11 +107,18 @@ def test_a_store_grows_with_and_without_addresses_to_spare(
         np.testing.assert_array_equal(values, np.arange(start, start + 5000) // 900 + 1)
 
 
-def test_reserved_memory_changes_no_row() -> None:
+def test_reserved_memory_is_found_at_once_and_changes_no_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     features = FeatureSet("n", 1, (count("n"),))
     plain, reserved = FeatureStore(features), FeatureStore(features)
     columns = _columns(plain, 20_000)
+    found = []
+    monkeypatch.setattr(
+        held, "touch", lambda words: found.append(words.nbytes) or arena.touch(words)
+    )
     reserved.reserve(8_000_000)
+    assert found == [8_000_000]
     np.testing.assert_array_equal(reserved.step(columns).values, plain.step(columns).values)
     assert reserved.snapshot() == plain.snapshot()
 

@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError
+from recoup.models import network
 from recoup.models.linear import fit_linear, linear_rows
 from recoup.models.network import (
     NetworkModel,
@@ -50,9 +51,9 @@ def test_joint_effects_are_found_that_a_line_cannot_follow() -> None:
     y, weight = labels(truth, 2), np.ones(len(truth))
     later, known = sample(3)
     bought = labels(known, 4)
-    network = loss(bought, network_rows(later, fit_network(x, y, weight, LONG)))
+    joint = loss(bought, network_rows(later, fit_network(x, y, weight, LONG)))
     line = loss(bought, linear_rows(later, fit_linear(x, y, weight, l2=1e-4)))
-    assert loss(bought, known) < network < loss(bought, known) + 0.5 * (line - loss(bought, known))
+    assert loss(bought, known) < joint < loss(bought, known) + 0.5 * (line - loss(bought, known))
 
 
 def test_rows_score_as_the_formula_says_alone_and_together() -> None:
@@ -82,16 +83,61 @@ def test_rows_without_weight_are_not_learned_from() -> None:
     x, truth = sample(10, 3_000)
     y = labels(truth, 11)
     known = np.arange(len(x)) < 2_000
-    turned = np.where(known, y, ~y)
-    model = fit_network(x, turned, known.astype(np.float64), QUICK)
-    raw = network_rows(x[~known], model)
-    assert loss(y[~known], raw) < loss(turned[~known], raw)
+    weight = known.astype(np.float64)
+    told, turned = (fit_network(x, each, weight, QUICK) for each in (y, np.where(known, y, ~y)))
+    for one, other in zip(told, turned, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_that_a_value_is_unknown_is_learned_from() -> None:
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(4_000, 1))
+    x[::2] = np.nan
+    y = rng.random(4_000) < np.where(np.isnan(x[:, 0]), 0.8, 0.2)
+    raw = network_rows(x, fit_network(x, y, np.ones(4_000), LONG))
+    assert raw[::2].mean() == pytest.approx(np.log(4.0), abs=0.4)
+    assert raw[1::2].mean() == pytest.approx(-np.log(4.0), abs=0.4)
+
+
+def test_steps_follow_the_slope_of_the_weighted_loss() -> None:
+    rng = np.random.default_rng(13)
+    table = rng.normal(size=(50, 3)).astype(np.float32)
+    table[rng.random(table.shape) < 0.2] = np.nan
+    label, weight = rng.random(50) < 0.3, rng.random(50) * 2.0
+    told = network._Told(table, label.astype(np.float32), weight.astype(np.float32))  # noqa: SLF001
+    parts = network._first_weights(6, 4, rng, 0.3)  # noqa: SLF001
+    found = network._slopes(told, np.arange(50), parts)  # noqa: SLF001
+
+    def mean_loss() -> float:
+        first, bias, second, direct, level = (part.astype(np.float64) for part in parts)
+        v = np.column_stack([np.nan_to_num(table, nan=0.0), np.isnan(table)])
+        raw = np.maximum(v @ first + bias, 0.0) @ second + v @ direct + level
+        return float(np.mean(weight * (np.logaddexp(0.0, raw) - label * raw)))
+
+    for part, slope in zip(parts, found, strict=True):
+        for at in np.ndindex(part.shape):
+            kept, losses = part[at], []
+            for moved in (kept + 1e-3, kept - 1e-3):
+                part[at] = moved
+                losses.append(mean_loss())
+            part[at] = kept
+            assert slope[at] == pytest.approx((losses[0] - losses[1]) / 2e-3, abs=2e-3)
+
+
+def test_decay_keeps_weights_small() -> None:
+    x, truth = sample(14, 2_000)
+    y, weight = labels(truth, 15), np.ones(len(x))
+    free, held = (
+        fit_network(x, y, weight, NetworkSettings(units=8, members=1, epochs=8, decay=decay))
+        for decay in (0.0, 5.0)
+    )
+    assert np.abs(held.first).sum() < 0.9 * np.abs(free.first).sum()
 
 
 def test_few_rows_do_and_labels_of_one_kind_are_refused() -> None:
-    x = np.array([[0.0, np.nan], [1.0, np.nan], [2.0, np.nan]])
+    x = np.array([[0.0, np.nan, 5.0], [1.0, np.nan, 5.0], [2.0, np.nan, 5.0]])
     model = fit_network(x, np.array([False, True, True]), np.ones(3), QUICK)
     assert np.isfinite(network_rows(x, model)).all()
     with pytest.raises(ModelError, match="one kind"):
         fit_network(x, np.zeros(3, bool), np.ones(3), QUICK)
-    assert network_rows(x, no_network(2)).tolist() == [0.0, 0.0, 0.0]
+    assert network_rows(x, no_network(3)).tolist() == [0.0, 0.0, 0.0]
