@@ -22,7 +22,7 @@ from recoup.friction.intent_context import (
     learn_vocabulary,
 )
 from recoup.friction.intent_rows import IntentRows, collect_rows
-from recoup.friction.training import IntentSettings, evaluate_intent, train_intent
+from recoup.friction.training import IntentSettings, evaluate_intent, fit_intent, train_intent
 
 FEATURES = FeatureSet(
     "small",
@@ -232,6 +232,23 @@ def test_the_model_has_learned_and_its_metrics_have_the_fixed_shape(
     period = Period(at(100), at(1_000))
     part = evaluate_intent(model, [make_batch(shop(99))], FeatureStore(FEATURES), period=period)
     assert 0 < msgspec.convert(part["rows"], int) < msgspec.convert(judged["rows"], int)
+
+
+def test_what_shows_a_signal_is_read_by_no_part_of_the_model() -> None:
+    rows = rows_of(shop(1))
+    shown = np.arange(len(rows)) % 9 == 0
+    values = np.where(shown[:, None], 100.0 * rows.values + 7.0, rows.values)
+    signalled = msgspec.structs.replace(rows, now=shown.astype(np.int64))
+    other = msgspec.structs.replace(signalled, values=values)
+    model, same = (fit_intent(each, "set", QUICK)[0].learned for each in (signalled, other))
+    assert model.trees.to_bytes() == same.trees.to_bytes()
+    assert model.network is not None
+    assert same.network is not None
+    assert len(model.network.bias) == QUICK.network.units * QUICK.network.members
+    for one, two in zip(
+        (*model.linear, *model.network), (*same.linear, *same.network), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_one_event_scores_as_in_a_batch_and_bytes_hold_the_model(
