@@ -54,9 +54,9 @@ def test_what_grows_and_what_does_not_are_kept_apart() -> None:
 def test_what_grows_gets_the_pages_most_written_and_a_matrix_the_fewest() -> None:
     grown = [arena.room(WORDS) for _ in range(2)]
     matrices = [arena.matrix(WORDS, columns) for columns in (2, 1)]
-    for words, written in zip(grown, (WORDS, 2 * WORDS), strict=True):
+    for words, written in zip(grown, (2 * WORDS, WORDS), strict=True):
         words[0] = written
-    most, fewest = _address(grown[1]), _address(matrices[1])
+    most, fewest = _address(grown[0]), _address(matrices[1])
     grown.clear()
     del words
     matrices.clear()
