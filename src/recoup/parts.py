@@ -68,7 +68,7 @@ class Runs:
     >>> runs = Runs(lambda rows: rows.group_by("key").agg(pl.col("n").sum()), rows.clear())
     >>> runs.add(rows)
     >>> list(runs.changes().saved), list(runs.changes().saved)
-    (['00000000', '00000001'], [])
+    (['00000000'], [])
     >>> runs.add(rows)
     >>> sorted(runs.whole().iter_rows())
     [(1, 2), (2, 2)]
@@ -187,8 +187,8 @@ class SavedTable:
     >>> base = saved.changes(keys, rows).saved
     >>> rows[7] = 5
     >>> delta = saved.changes(keys, rows).saved
-    >>> len(base["00000000"]), len(delta["00000001"])
-    (1612, 25)
+    >>> len(delta["00000001"]) < len(base["00000000"]) / 50
+    True
     >>> again, found = SavedTable(1).restore_parts(base | delta)
     >>> bool((found == rows).all())
     True
