@@ -15,9 +15,9 @@ from recoup.friction.repeat import RepeatModel
 from recoup.friction.repeat_training import RepeatSettings, fit_repeat
 from recoup.non_shoppers import Rule, Rules
 from recoup.report import Summary, render_html
-from recoup.runners import repeating
+from recoup.runners import customers as customers_module
 from recoup.runners.backfill import admitted
-from recoup.runners.repeating import OrderBook
+from recoup.runners.customers import OrderBook
 from recoup.runners.replay import replay_source
 from recoup.sources import open_source
 from recoup.testing import random_batch
@@ -75,7 +75,7 @@ def replayed(log: Path, model: RepeatModel, tmp_path_factory: pytest.TempPathFac
 
 
 def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(repeating).failed == 0
+    assert doctest.testmod(customers_module).failed == 0
 
 
 def test_who_is_overdue_is_told_as_of_the_end(

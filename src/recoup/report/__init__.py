@@ -2,6 +2,7 @@
 
 from recoup.report.decided import DecisionTally
 from recoup.report.hesitation import Behaved, Curve, Hesitation, Waits
+from recoup.report.hesitation_tally import Behaving, HesitationTally, Judged
 from recoup.report.html import render_html, write_report
 from recoup.report.journey import SessionTally, Steps
 from recoup.report.reasons import LostSignal, LostSlice, Reasons, tell_reasons
@@ -21,7 +22,6 @@ from recoup.report.summary import (
     to_json,
 )
 from recoup.report.terminal import DemoState, DemoView, Made, ending, summary_panel
-from recoup.report.waits import Behaving, HesitationTally, Judged
 
 __all__ = [
     "Behaved",

@@ -68,7 +68,7 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 class Hesitation(msgspec.Struct, frozen=True, kw_only=True):
-    """What :class:`recoup.report.waits.HesitationTally` gives.
+    """What :class:`recoup.report.hesitation_tally.HesitationTally` gives.
 
     Parameters
     ----------

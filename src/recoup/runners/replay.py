@@ -38,11 +38,11 @@ from recoup.report import (
     write_report,
 )
 from recoup.report.repeat import Repeat
+from recoup.runners.customers import CUSTOMERS, OrderBook, write_customers
 from recoup.runners.explaining import ReasonWatch, write_reasons
-from recoup.runners.hesitating import HesitationWatch
+from recoup.runners.hesitation_watch import HesitationWatch
 from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.local import LocalRunner, Totals
-from recoup.runners.repeating import CUSTOMERS, OrderBook, write_customers
 from recoup.runners.ticks import TICK_S
 from recoup.sources import Source, SourceBatch, merge_findings, removed_of
 from recoup.state import Changes

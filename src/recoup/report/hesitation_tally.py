@@ -16,7 +16,7 @@ from recoup.friction.waits import LIMIT_S, is_step
 from recoup.parts import Runs, frame_bytes, gather, read_frame, under
 from recoup.report.funnel import OTHER, UNKNOWN
 from recoup.report.hesitation import Behaved, Hesitation
-from recoup.report.hesitation_told import LEFT, tell_waits, wait_bin
+from recoup.report.hesitation_measures import LEFT, tell_waits, wait_bin
 from recoup.state import Changes
 
 VERSION: Final = 1
