@@ -3,6 +3,7 @@
 import doctest
 import functools
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -78,6 +79,10 @@ def moment_of(lines: list[Line]) -> Moment:
     return Moment(batch, rows, ("x",), intent, nothing, furthest_stage(codes, rows.session))
 
 
+def key_of(lines: list[Line], row: int) -> int:
+    return int(encode(moment_of(lines).batch, ("key",))["key"][row])
+
+
 def at(*seconds: float) -> NDArray[np.int64]:
     return np.array([START + round(second * MICROS) for second in seconds], np.int64)
 
@@ -141,6 +146,25 @@ def test_nobody_waits_after_buying_nor_once_found_to_be_no_shopper() -> None:
     waiting.step(moment_of([*lines, (7.0, 3, "page_view")]), NO_TICKS)
     waiting.leave_out([2])
     assert first(tick(waiting, 300.0)) == [3]
+
+
+def test_a_step_that_comes_late_begins_no_wait_over_a_later_one() -> None:
+    waiting = Waiting(model())
+    lines = [(50.0, 1, "page_view"), (10.0, 1, "page_view"), (20.0, 1, "scroll")]
+    waiting.step(moment_of(lines), NO_TICKS)
+    due = tick(waiting, 100.0)
+    assert (due.since.tolist(), due.event.tolist()) == ([START + 50 * MICROS], [key_of(lines, 0)])
+    assert due.intent.tolist() == [0.005]
+
+
+def test_an_event_told_again_changes_nothing() -> None:
+    waiting = Waiting(model())
+    moment = moment_of([(0.0, 1, "page_view"), (20.0, 1, "page_view")])
+    assert isinstance(moment.rows, Kept)
+    rows = msgspec.structs.replace(moment.rows, status=np.array([0, 2], np.int8))
+    told = waiting.step(msgspec.structs.replace(moment, rows=rows), NO_TICKS)
+    assert np.isnan(told.patience_s).tolist() == [False, True]
+    assert tick(waiting, 100.0).since.tolist() == [START]
 
 
 LINES = st.lists(
@@ -222,6 +246,7 @@ def test_a_tick_says_what_the_model_says() -> None:
     shapes, elapsed = model().shapes, np.array([40.0])
     np.testing.assert_allclose(due.hesitation, hesitation(shapes, expected, elapsed))
     np.testing.assert_allclose(due.p_returns, p_returns(shapes, expected, elapsed))
+    np.testing.assert_allclose(due.loss, 1.0 - due.p_returns / expected.goes_on)
     patience = patience_s(shapes, expected, 0.5)
     np.testing.assert_allclose(hesitation(shapes, expected, patience), 0.5, atol=1e-6)
 
@@ -232,6 +257,10 @@ def test_sessions_are_bounded_and_other_states_refused() -> None:
         lines = [(j / 10.0, j, "page_view") for j in range(k, k + 50)]
         waiting.step(moment_of(lines), NO_TICKS)
     assert len(waiting.snapshot()) < 110 * 1_100
+    waiting.step(moment_of([(200.0 + LIMIT_S, 9_999, "page_view")]), NO_TICKS)
+    head = waiting.changes().saved["head"]
+    assert b"v9999" in head
+    assert len(head) < 150  # and no visitor of a wait that is over
     with pytest.raises(SnapshotError, match="this model"):
         Waiting(model(), level=0.5).restore(waiting.snapshot())
     with pytest.raises(SnapshotError, match="this model"):

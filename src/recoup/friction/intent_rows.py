@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError
 from recoup.events import CODE, EventBatch, encode
 from recoup.friction.intent_context import CONTEXT_COLUMNS, Labelled
-from recoup.friction.moment import Rows
+from recoup.friction.moment import NO_ROWS, Rows
 from recoup.friction.signals import Detected, SignalDetector
 from recoup.non_shoppers import NonShoppers, Rules
-
-_NO_ROWS: Final = (2, 3)
-"""Statuses of events that are no rows: repeated, too late."""
 
 MOST_ROWS: Final = 1_000_000
 """Events held in memory unless the caller says otherwise: some 7 GB while a model is fitted."""
@@ -145,7 +142,7 @@ def collect_rows(
         shown = signals.step(batch, rows.session)
         seen = non_shoppers.step(batch, rows.session)
         strangers.append(np.unique(rows.session[seen.mask]))
-        kept = period.contains(arrays["ts"]) & ~np.isin(rows.status, _NO_ROWS) & (not past)
+        kept = period.contains(arrays["ts"]) & ~np.isin(rows.status, NO_ROWS) & (not past)
         sample.add(_describe(arrays, rows, shown, kept), rows.values)
         if progress is not None:
             progress(len(batch))
@@ -227,7 +224,7 @@ def _label(
 ) -> IntentRows:
     """Sort by session and time, label, and keep what was asked for before the first purchase."""
     row = np.cumsum(told["kept"]) - 1
-    valid = np.flatnonzero(~np.isin(told["status"], _NO_ROWS))
+    valid = np.flatnonzero(~np.isin(told["status"], NO_ROWS))
     by_time = valid[np.lexsort([told[name][valid] for name in ("key", "seq", "ts")])]
     bought = np.zeros(len(row), bool)
     bought[by_time] = _first_purchases(told["event"][by_time], told["order"][by_time])

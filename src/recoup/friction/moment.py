@@ -33,6 +33,9 @@ def _stage_of_names() -> NDArray[np.int8]:
 STAGE_OF_CODE: Final = _stage_of_names()
 """Event code -> the funnel stage that such an event shows. Shape (names,)."""
 
+NO_ROWS: Final = (2, 3)
+"""Statuses of events that are no rows to learn from: repeated, too late."""
+
 
 class Rows(Protocol):
     """What a moment needs of feature rows: ``recoup.features.FeatureRows`` has it."""

@@ -19,7 +19,7 @@ from recoup.friction.hesitation import (
     patience_s,
 )
 from recoup.friction.memory import Memory, find
-from recoup.friction.moment import PURCHASED, STAGES, Moment
+from recoup.friction.moment import NO_ROWS, PURCHASED, STAGES, Moment
 from recoup.friction.waits import LIMIT_S, is_step
 from recoup.parts import gather, under
 from recoup.state import Changes
@@ -42,7 +42,6 @@ _SESSION, _TICK = _WIDTH, _WIDTH + 1
 _REALS: Final = (_INTENT, _GOES_ON, _CENTER, _SPREAD)
 _AGAIN_US: Final = np.diff(np.array((0, *LOOKS_S)), append=0) * MICROS
 _FORMAT: Final = b"recoup.waiting/2"
-_REPEATED: Final = (2, 3)
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -178,7 +177,7 @@ class Waiting:
         batch, count = moment.batch, len(moment)
         told = encode(batch, ("ts", "event", "element", "key"))
         ts = told["ts"].astype(np.int64)
-        live = ~np.isin(moment.rows.status, _REPEATED)
+        live = ~np.isin(moment.rows.status, NO_ROWS)
         at = np.flatnonzero(is_step(told["event"], told["element"]) & live)
         expected = self.model.expect(batch, moment.rows, moment.stage, at)
         patience = patience_s(self.model.shapes, expected, self.level)
@@ -360,7 +359,7 @@ def _fold(
             own[_DUE] = max(own[_DUE], event[_WATERMARK])
         if event[_TS] >= own[_USED]:
             own[_USED], own[_INTENT] = event[_TS], event[_TOLD]
-        own[_STAGE] = max(own[_STAGE], event[_REACHED])
+        own[_STAGE] = event[_REACHED]
         if own[_STAGE] == PURCHASED:
             own[_DUE] = 0
     if ticks.shape[0] == 0:

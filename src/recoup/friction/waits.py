@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError
 from recoup.events import CODE, EVENT_NAMES, MICROS, EventBatch, encode
 from recoup.friction.intent_rows import MOST_ROWS, Period, Sample, Store, chain
-from recoup.friction.moment import STAGES, furthest_stage
+from recoup.friction.moment import NO_ROWS, STAGES, furthest_stage
 from recoup.non_shoppers import NonShoppers, Rules
 
 PAGES: Final = (
@@ -32,7 +32,6 @@ CONTEXT: Final = (
 """Event columns that the model encodes by itself, beside the features."""
 
 _META: Final = ("ts", "seq", "key", "event", "element", "visitor")
-_NO_ROWS: Final = (2, 3)
 _STATE: Final = len(STAGES)
 _PAGE_CODES: Final = np.array([CODE[name] for name in PAGES])
 _FORWARD_CODES: Final = np.array([CODE[name] for name in FORWARD])
@@ -152,7 +151,7 @@ def collect_waits(
         rows = store.step(arrays)
         seen = non_shoppers.step(batch, rows.session)
         strangers.append(np.unique(rows.session[seen.mask]))
-        valid = ~np.isin(rows.status, _NO_ROWS)
+        valid = ~np.isin(rows.status, NO_ROWS)
         told = {name: arrays[name][valid] for name in _META}
         step = is_step(told["event"], told["element"])
         kept = step & period.contains(told["ts"]) & (not past)
