@@ -22,10 +22,10 @@ from recoup.report import (
     Journeys,
     Judged,
     hesitation_story,
+    hesitation_tally,
     render_html,
     summarise,
     to_json,
-    waits,
 )
 from recoup.sources import open_source
 
@@ -64,7 +64,7 @@ def told(lines: list[Line]) -> Hesitation:
 
 
 def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(waits).failed == 0
+    assert doctest.testmod(hesitation_tally).failed == 0
     assert doctest.testmod(hesitation_story).failed == 0
 
 
@@ -157,7 +157,7 @@ def test_sessions_that_are_no_shoppers_are_taken_out() -> None:
 
 
 def test_values_beyond_the_bound_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waits, "MOST_VALUES", 3)
+    monkeypatch.setattr(hesitation_tally, "MOST_VALUES", 3)
     tally = HesitationTally(lateness_s=0.0)
     for k in range(6):
         lines = [(10.0 * s, 10 * k + s, "page_view") for s in range(k + 1)]

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 
 from recoup.report import palette, plots, words
 from recoup.report.hesitation import Behaved, Hesitation, Waits
-from recoup.report.summary import Summary
 
 LISTED: Final = 12
 SHOWN_CURVES: Final = 6
@@ -119,9 +118,8 @@ def behaviours(told: Hesitation) -> list[tuple[str, str, str, str, str]]:
     ]
 
 
-def figures(summary: Summary) -> dict[str, str]:
+def figures(told: Hesitation) -> dict[str, str]:
     """Draw when waiting shoppers are lost, and in which hours visits end."""
-    told = summary.hesitation
     hours = len(told.by_hour) > 1
     return {
         "waiting": _waiting(told) if told.curves else "",

@@ -137,7 +137,7 @@ def _hesitate(summary: Summary) -> dict[str, object]:
         "behaviours": hesitation_story.behaviours(told),
         "figures": {
             name: Markup(drawn)  # noqa: S704 - our own SVG
-            for name, drawn in hesitation_story.figures(summary).items()
+            for name, drawn in hesitation_story.figures(told).items()
         },
     }
 

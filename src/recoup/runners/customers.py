@@ -14,6 +14,7 @@ from recoup.friction.orders import DAY, PURCHASES, orders_of, purchases_of
 from recoup.friction.repeat import RepeatModel
 from recoup.parts import Runs, frame_bytes
 from recoup.report.repeat import EDGES_DAYS, OverdueBin, Repeat
+from recoup.runners.repeat import EPOCH, day_of
 from recoup.state import Changes
 
 CUSTOMERS: Final = "customers.parquet"
@@ -90,12 +91,12 @@ def write_customers(
     """
     if purchases.is_empty():
         return None
-    at = _micros(until) // DAY + 1
+    at = day_of(until) + 1
     customers = customers_at(purchases, model, at)
     customers.write_parquet(path)
     late = customers.filter(pl.col("overdue_by") > 0)
     return Repeat(
-        as_of=dt.date(1970, 1, 1) + dt.timedelta(days=at),
+        as_of=(EPOCH + dt.timedelta(days=at)).date(),
         horizon_days=model.laws.horizon_days,
         customers=customers.height,
         returned=customers.filter(pl.col("orders") > 1).height,
@@ -148,10 +149,6 @@ def _bin(late: pl.DataFrame, over: float, until: float | None) -> OverdueBin:
 
 def _median(days: pl.Series) -> float | None:
     return float(np.median(days.to_numpy())) if len(days) else None
-
-
-def _micros(moment: dt.datetime) -> int:
-    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
 
 
 def _in_order(purchases: pl.DataFrame) -> pl.DataFrame:

@@ -21,7 +21,6 @@ from recoup.decisions import Finding
 from recoup.engine import NO_TICKS
 from recoup.errors import ConfigError, JournalError, SnapshotError
 from recoup.events import (
-    DEAD_LETTER_SCHEMA,
     ITEM_SCHEMA,
     TIMESTAMP,
     EventBatch,
@@ -30,6 +29,7 @@ from recoup.events import (
 from recoup.intake import Admitted, Clock, Intake
 from recoup.parts import prefixed, under
 from recoup.runners.ticks import read_ticks, tick_frame, ticks_among
+from recoup.sources.base import no_dead_letters
 from recoup.state import Changes, Journal, Record, Transaction
 
 STAGE: Final = "runner"
@@ -58,6 +58,8 @@ BATCH_SCHEMA: Final = pl.Schema(
 
 ``dead_letters`` is a JSON object, reason -> rows; ``clock`` the intake's, as MessagePack.
 """
+
+_NO_EVENTS: Final = EventBatch(*empty_frames())
 
 
 class Arrival(Protocol):
@@ -305,12 +307,12 @@ class LocalRunner:
             return {}
         self._begin()
         ticks = np.array([now_us], np.int64)
-        nothing = Admitted(EventBatch(*empty_frames()), 0, 0, _NO_LETTERS, self._intake.watermark)
+        nothing = Admitted(_NO_EVENTS, 0, 0, no_dead_letters(), self._intake.watermark)
         frames = self._host_step(nothing.batch, ticks)
         self._pending += 1
         with self._journal.transaction() as transaction:
             _append_frames(transaction, ticks, frames)
-            transaction.append("batches", self._closing_row("", nothing, _NO_LETTERS))
+            transaction.append("batches", self._closing_row("", nothing, nothing.dead_letters))
             if self._pending >= self._every:
                 self._save(transaction)
         self._failed = False
@@ -455,14 +457,11 @@ def _append_frames(
 def _batch_of(records: Mapping[str, Record]) -> EventBatch:
     """Give the events of a transaction; a tick's has none."""
     if "events" not in records:
-        return EventBatch(*empty_frames())
+        return _NO_EVENTS
     items = records.get("items")
     return EventBatch(
         records["events"].frame, items.frame if items else pl.DataFrame(schema=ITEM_SCHEMA)
     )
-
-
-_NO_LETTERS: Final = pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
 
 
 def _checked(frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

@@ -30,7 +30,7 @@ LIMITS: Final = (
     "A prediction is no effect: who is unlikely to buy need not be whom a reminder helps.",
 )
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def train_repeat_on(
@@ -68,7 +68,7 @@ def train_repeat_on(
     witness, judged = Witness(source.name, _micros(until)), _Judged()
     settings = RepeatSettings(horizon_days=horizon_days)
     orders = _orders(source, history, progress, witness, rules)
-    end = _day(until) if until is not None else _last(orders)
+    end = day_of(until) if until is not None else _last(orders)
     model, metrics = fit_repeat(orders, end, settings, judged=judged)
     card = ModelCard(
         name=REPEAT,
@@ -133,11 +133,11 @@ def evaluate_repeat_on(
     """
     model = load_repeat(registry, version)
     orders = _orders(source, history, progress, Witness(source.name), rules)
-    end = min(_last(orders), _day(until)) if until is not None else _last(orders)
-    at = _day(start) if start is not None else _origin(model, end)
+    end = min(_last(orders), day_of(until)) if until is not None else _last(orders)
+    at = day_of(start) if start is not None else _origin(model, end)
     return {
         **evaluate_repeat(model, orders, at, end),
-        "origin": (_EPOCH + dt.timedelta(days=at)).isoformat(),
+        "origin": (EPOCH + dt.timedelta(days=at)).isoformat(),
         "forward": at >= model.trained_until,
         "model": model.hash,
     }
@@ -182,10 +182,11 @@ def _last(orders: Orders) -> int:
     return int(orders.day.max()) + 1
 
 
-def _day(moment: dt.datetime) -> int:
-    return (moment - _EPOCH) // dt.timedelta(days=1)
+def day_of(moment: dt.datetime) -> int:
+    """Give a moment's day, counted from 1970-01-01 (UTC)."""
+    return (moment - EPOCH) // dt.timedelta(days=1)
 
 
 def _micros(moment: dt.datetime | None) -> int | None:
     """Give the start of a moment's day, int64 microseconds."""
-    return None if moment is None else _day(moment) * DAY
+    return None if moment is None else day_of(moment) * DAY
