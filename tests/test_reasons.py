@@ -161,6 +161,39 @@ def test_of_many_signals_the_worst_are_still_told_apart() -> None:
     assert explain(0, 0).reasons == ()
 
 
+EVERYTHING = (1 << len(SIGNALS)) - 1
+
+
+def lasting(harm: dict[int, float]) -> Explainer:
+    """Give an explainer of signals that take from the rest of the visit."""
+    effects = no_effects()
+    effects.lasting[list(harm)] = list(harm.values())
+    names = (MODEL.feature_hash, MODEL.names, MODEL.inputs, MODEL.context)
+    return Explainer(IntentModel(*names, MODEL.learned._replace(effects=effects)))
+
+
+def test_of_many_signals_only_those_that_bring_least_are_one_together() -> None:
+    harmful = {3: 1.5, 15: 0.9, 17: 0.5, 19: 0.2}
+    explainer = lasting(harmful)
+    everything = explainer.explain_one(VALUES, CONTEXT, 0, EVERYTHING).reasons
+    alone = explainer.explain_one(VALUES, CONTEXT, 0, sum(1 << k for k in harmful)).reasons
+    assert [each.signal for each in alone] == [SIGNALS[k].id for k in harmful]
+    for found, exact in zip(everything, alone, strict=False):
+        assert found.signal == exact.signal
+        assert found.share == pytest.approx(exact.share, abs=1e-12)
+
+
+def test_those_together_share_by_what_each_would_bring() -> None:
+    told = lasting({k: 0.1 + 0.02 * k for k in range(len(SIGNALS))}).explain_one(
+        VALUES, CONTEXT, 0, EVERYTHING
+    )
+    least = sorted(told.reasons, key=lambda each: each.repaired)[: len(SIGNALS) - MOST_APART + 1]
+    share = np.array([each.share for each in least])
+    gain = np.array([each.repaired for each in least]) - told.intent
+    np.testing.assert_allclose(share / share.sum(), gain / gain.sum())
+    assert share.min() < 2 * share.max()
+
+
 def test_rows_are_explained_as_one_by_one() -> None:
     rows = Rows(3, 200)
     of, numbers = EXPLAINER.explain_rows(rows.values, rows.context, rows.now, rows.before)
