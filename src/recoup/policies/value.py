@@ -16,11 +16,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.friction.signals import SIGNALS
+from recoup.friction.waiting import LOOKS_S
 from recoup.interventions import INTERVENTIONS, eligible
 
 ACTS: Final = len(INTERVENTIONS)
-WAITS_S: Final = (30, 120, 600)
-"""The finite grid of waits, in seconds."""
+WAITS_S: Final = LOOKS_S
+"""The finite grid of waits, in seconds: they end where a lasting wait is looked at again."""
 FIRST_ACT: Final = 1 + len(WAITS_S)
 OPTIONS: Final = FIRST_ACT + ACTS
 """Option codes: 0 never, then the waits, then the interventions in the catalogue's order."""
