@@ -12,7 +12,9 @@ from benchmarks.reasons_study import decoys, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recoup.events import EVENT_NAMES
+from recoup.engine import Engine, Settings
+from recoup.events import EVENT_NAMES, concat_batches
+from recoup.features import standard_features
 from recoup.friction import effects, reasons
 from recoup.friction.effects import (
     EffectSettings,
@@ -26,6 +28,7 @@ from recoup.friction.effects import (
 from recoup.friction.intent import IntentModel, Learned
 from recoup.friction.intent_context import Labelled as Contexts
 from recoup.friction.intent_context import encode_context, learn_vocabulary
+from recoup.friction.moment import Kept
 from recoup.friction.reasons import (
     MOST_APART,
     REASON_SCHEMA,
@@ -34,11 +37,15 @@ from recoup.friction.reasons import (
     Explanation,
     lost_by,
 )
-from recoup.friction.signals import SIGNALS
+from recoup.friction.signals import SIGNALS, Detected
 from recoup.models.calibration import Calibration
 from recoup.models.linear import no_linear
 from recoup.models.trees import TreeEnsemble
+from recoup.non_shoppers import Rule, Rules
 from recoup.report import reasons as told
+from recoup.runners.explaining import ReasonWatch
+from recoup.simulator import SCENARIOS, simulate
+from recoup.testing import random_batch
 
 LEAVES, LASTING = {0: 0.6, 5: 0.3}, {0: 1.5, 7: 0.8}
 """Signal -> its harm; the others, which show as often, do none."""
@@ -263,6 +270,39 @@ def test_the_gradient_of_the_loss_is_its_slope() -> None:
         step[k] = 1e-5
         slope = (fit.loss(theta + step)[0] - fit.loss(theta - step)[0]) / 2e-5
         assert gradient[k] == pytest.approx(slope, rel=1e-5, abs=1e-5)
+
+
+def test_events_are_explained_in_their_context_and_others_left_out() -> None:
+    batch, rng = random_batch(60, seed=1), np.random.default_rng(8)
+    none, session = np.zeros(60, np.int64), np.arange(60)
+    rows = Kept(np.full((60, 1), 0.4), session, none, none.astype(np.int8))
+    shows = rng.random((60, len(SIGNALS))) < 0.1
+    seen = Detected(shows, none.astype(np.int8), none, rng.integers(1, 4, 60))
+    every = EXPLAINER.reasons(batch, rows, seen)
+    assert every.schema == REASON_SCHEMA
+    assert set(every["session"]) == set(np.flatnonzero(shows.any(axis=1)))
+    odd = EXPLAINER.reasons(batch, rows, seen, session % 2 == 1)
+    assert odd.equals(every.filter(pl.col("session") % 2 == 1))
+    context = MODEL.context_of(batch, seen)
+    for row, served in every.select("session", "intent").unique().iter_rows():
+        now = int(seen.now[row])
+        assert served == pytest.approx(MODEL.score_one(VALUES, context[row], now, 0), abs=1e-12)
+
+
+def test_who_is_no_shopper_is_told_no_reasons() -> None:
+    name = "visitor_sessions"
+    model = IntentModel("x", (name,), ((name, ""),), MODEL.context, MODEL.learned)
+    model.bind(standard_features().names)
+    batch = concat_batches(list(simulate(200, 0.2, 3, SCENARIOS["decoys"]).batches))
+
+    def told(rules: Rules) -> pl.DataFrame:
+        engine = Engine(Settings(rules=rules), intent=model)
+        return ReasonWatch(engine).step(engine.step(batch))["reasons"]
+
+    every = told(Rules())
+    staff = every["visitor"][0]
+    rules = Rules(rule=(Rule("staff", "visitor", equals=(staff,)),))
+    assert told(rules).equals(every.filter(pl.col("visitor") != staff))
 
 
 def test_losses_are_summed_by_signal_and_slice() -> None:
