@@ -226,6 +226,15 @@ def test_known_harm_is_found_and_harmless_signals_take_next_to_nothing() -> None
         assert (harmless == 0.0).sum() >= len(harmless) // 3
 
 
+def test_of_few_showings_the_priors_believe_less_harm() -> None:
+    rows = Rows(10, 2_000, showing=0.05).labelled
+    usual = fit_effects(rows, EffectSettings())
+    free = fit_effects(rows, EffectSettings(leaves_rate=0.0, lasting_rate=0.0))
+    harmless = [k for k in range(len(SIGNALS)) if k not in {**LEAVES, **LASTING}]
+    assert usual.leaves[harmless].sum() < 0.8 * free.leaves[harmless].sum()
+    assert usual.lasting[harmless].sum() < 0.8 * free.lasting[harmless].sum()
+
+
 def test_one_event_scores_as_in_a_batch_and_bytes_hold_the_effects() -> None:
     rows = Rows(4, 300)
     many = MODEL.score_rows(rows.values, rows.context, rows.now, rows.before)
