@@ -131,10 +131,10 @@ class Waiting:
 
     A tick comes before the first event later than it, so that events may be folded in batches of
     any size with their ticks among them. When a wait becomes too long is known as it begins: a tick
-    costs what is due, and a batch one comparison a place in the table. A wait is told when it is
-    too long, and again :data:`LOOKS_S` later while it lasts: that is when waits that a policy chose
-    end. State is 96 bytes a session with a step in the last 30 minutes; beyond ``max_sessions`` the
-    longest silent are forgotten.
+    costs what is due, and a batch with ticks one comparison a place in the table. A wait is told
+    when it is too long, and again :data:`LOOKS_S` later while it lasts: that is when waits that a
+    policy chose end. State is 96 bytes a session with a step in the last 30 minutes; beyond
+    ``max_sessions`` the longest silent are forgotten.
 
     Parameters
     ----------
@@ -204,9 +204,10 @@ class Waiting:
     def _fold(self, events: Words, begun: Words, ticks: Words, row: Words) -> Due:
         memory = self._memory
         memory.reserve(len(events), _LIMIT_US, self.max_sessions)
-        last = ticks[-1] if len(ticks) else 0
-        carried = memory.rows[:, _DUE]
-        waits = len(begun) + int(np.count_nonzero((carried > 0) & (carried <= last)))
+        waits = 0
+        if len(ticks):
+            carried = memory.rows[:, _DUE]
+            waits = len(begun) + int(np.count_nonzero((carried > 0) & (carried <= ticks[-1])))
         out = np.zeros((waits * len(_AGAIN_US), _WIDTH + 2), np.int64)
         made = _fold(memory.keys, memory.rows, memory.used, events, begun, ticks, row, out)
         found = out[:made]
