@@ -94,6 +94,10 @@ def test_who_is_overdue_is_told_as_of_the_end(
         np.sort(customers["p_purchase"]), np.sort(model.predict(orders, at).ours)
     )
     assert customers["overdue_by"].is_sorted(descending=True)
+    bought = pl.DataFrame({"customer": orders.customer, "day": orders.day}).group_by("customer")
+    want = bought.agg(pl.len().alias("n"), pl.col("day").max()).sort("n", "day")
+    found = customers.select("orders", pl.col("last_order").to_physical()).sort(pl.all())
+    assert found.rows() == want.select("n", "day").rows()
     gone = customers.filter(pl.col("overdue_by") > 0)["visitor"]
     assert np.mean([int(name[1:]) % 5 == 0 for name in gone]) > 0.8
 

@@ -27,6 +27,7 @@ from recoup.report import (
     summarise,
     to_json,
 )
+from recoup.report.hesitation_measures import LEFT, tell_waits, wait_bin
 from recoup.sources import open_source
 
 START = 1_714_521_600_000_000
@@ -92,6 +93,13 @@ def test_a_wait_that_is_still_on_and_one_after_the_purchase_are_left_out() -> No
     assert (found.total.rows, found.total.left) == (1, 0.0)
 
 
+def test_of_steps_at_one_moment_the_last_begins_the_wait() -> None:
+    lines = [(0.0, 1, "page_view"), (0.0, 1, "view_item"), (10.0, 1, "sign_up")]
+    found = told([*lines, (9_000.0, 2, "scroll")])
+    assert found.total is not None
+    assert (found.total.rows, found.total.left) == (2, 0.5)
+
+
 def test_half_go_on_until_the_turning_point() -> None:
     quick = [(100.0 * k + s, k, "page_view") for k in range(200) for s in (0.0, 10.0)]
     found = told([*quick, (90_000.0, 900, "scroll")])
@@ -101,6 +109,7 @@ def test_half_go_on_until_the_turning_point() -> None:
     assert found.curves[0].goes_on[-1] < 0.1
 
 
+CELLS = ["dimension", "value", "bin", "n", "judged", "long", "micros"]
 KINDS = st.sampled_from(["page_view", "view_item", "add_to_cart", "purchase", "scroll"])
 
 
@@ -167,6 +176,15 @@ def test_values_beyond_the_bound_are_summed_up(monkeypatch: pytest.MonkeyPatch) 
     assert found == {"(other)": 10, "d5": 6, "d4": 5}
 
 
+def test_pages_summed_up_and_places_unknown_make_no_table() -> None:
+    places = {"item/view_item": "state", "(other)": "page", "/a": "page", "(unknown)": "device"}
+    cells = [(dimension, value, 5, 200, 0, 0, 0) for value, dimension in places.items()]
+    found = tell_waits(pl.DataFrame(cells, CELLS, orient="row"), [], None)
+    assert [each.value for each in found.by_page] == ["/a"]
+    titles = [title for title, _ in hesitation_story.tables(found)]
+    assert titles == ["Kind of page", "And how far the visit had come", "Page"]
+
+
 def test_who_showed_a_behaviour_is_compared_with_who_could_have() -> None:
     lines = [
         (0.0, 1, "view_item"), (1.0, 1, "purchase"),
@@ -218,6 +236,49 @@ def test_a_device_whose_shoppers_leave_beyond_what_was_expected_is_named() -> No
     found = judged_tally(USUAL, shift=0.35)
     assert {each.value: each.verdict for each in found.by_device}["mobile"] == "longer"
     assert "device mobile" in " ".join(hesitation_story.sentences(found))
+
+
+def test_median_turning_point_and_curve_are_those_of_the_counts() -> None:
+    """Forty went on after a second, sixty after a hundred, eighty never."""
+    seconds = pl.select(wait_bin(pl.lit(pl.Series([1.0, 100.0])))).to_series().to_list()
+    cells = [
+        ("state", "item/view_item", at, n, 0, 0, 0)
+        for at, n in zip((*seconds, LEFT), (40, 60, 80), strict=True)
+    ]
+    found = tell_waits(pl.DataFrame(cells, CELLS, orient="row"), [], None)
+    assert found.total is not None
+    assert found.total.left == pytest.approx(80 / 180)
+    assert found.total.median_wait_s == pytest.approx(100.0, rel=0.17)
+    assert found.total.turning_s == pytest.approx(1.0, rel=0.17)
+    opening = "Once a shopper has done nothing for 1 s on a product page, fewer than half go on"
+    assert opening in " ".join(hesitation_story.sentences(found))
+    [curve] = found.curves
+    assert (curve.goes_on[0], curve.goes_on[-1]) == pytest.approx((100 / 180, 60 / 140))
+    assert curve.wait_s[-1] == pytest.approx(100.0, rel=0.17)  # behind it fewer than a hundred
+
+
+@pytest.mark.parametrize(
+    ("size", "long", "verdict"),
+    [
+        (100_000, (0.42, 0.40), ("", "")),  # by 2 points: sure, but no more than a model may drift
+        (100_000, (0.60, 0.60), ("", "")),  # the whole shop: the model's drift, no device's
+        (100_000, (0.60, 0.40), ("longer", "shorter")),
+        (100, (0.50, 0.40), ("", "")),  # of few waits: chance
+    ],
+)
+def test_a_place_is_held_against_the_drift_of_the_whole_shop(
+    size: int, long: tuple[float, float], verdict: tuple[str, str]
+) -> None:
+    """Of the waits on each device four in ten were expected to be long."""
+    level = 0.9
+    cells = [
+        (dimension, value, 0, size, size, round(size * share), round(size * 0.6 / level * MICROS))
+        for device, hour, share in zip(("mobile", "tablet"), ("3", "15"), long, strict=True)
+        for dimension, value in (("device", device), ("hour", hour), ("state", "item/view_item"))
+    ]
+    found = tell_waits(pl.DataFrame(cells, CELLS, orient="row"), [], level)
+    assert [each.verdict for each in found.by_hour] == ["", ""]
+    assert tuple(each.verdict for each in found.by_device) == verdict
 
 
 def test_a_coupon_hunter_who_returns_is_no_abandoner() -> None:

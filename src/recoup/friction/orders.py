@@ -93,7 +93,7 @@ PURCHASES: Final = pl.Schema(
 def collect_orders(batches: Iterable[EventBatch], rules: Rules | None = None) -> Orders:
     """Read the purchases of a log; an order told twice counts once, where it was told first.
 
-    Memory grows with the days on which customers bought, not with events.
+    Memory grows with purchases, not with events.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def collect_orders(batches: Iterable[EventBatch], rules: Rules | None = None) ->
     for batch in batches:
         seen = non_shoppers.step(batch, batch.column("visitor").astype(np.int64))
         strangers.update(seen.visitors)
-        parts.append(purchases_of(batch).filter(~pl.Series(seen.mask).filter(_bought(batch))))
+        parts.append(purchases_of(batch))
     table = pl.concat(parts) if parts else pl.DataFrame(schema=PURCHASES)
     return orders_of(table.filter(~pl.col("visitor").is_in(strangers)))
 
@@ -117,7 +117,7 @@ def collect_orders(batches: Iterable[EventBatch], rules: Rules | None = None) ->
 def purchases_of(batch: EventBatch) -> pl.DataFrame:
     """Give the purchases among events: a frame of :data:`PURCHASES`."""
     numbered = batch.events.with_row_index("event_row")
-    bought = numbered.filter(_bought(batch))
+    bought = numbered.filter(pl.col("event") == "purchase")
     lines = batch.items.filter(pl.col("role") == "subject").group_by("event")
     units = lines.agg(units=pl.col("quantity").fill_null(1).sum())
     joined = bought.join(
@@ -161,7 +161,3 @@ def orders_of(purchases: pl.DataFrame) -> Orders:
     )
     names = Orders.__struct_fields__
     return Orders(*(by_day[name].to_numpy() for name in names))
-
-
-def _bought(batch: EventBatch) -> pl.Series:
-    return batch.events["event"] == "purchase"
