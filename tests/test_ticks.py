@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 from recoup.decisions import DECISION_SCHEMA
 from recoup.engine import NO_TICKS, Engine, Settings
 from recoup.errors import ModelError, SnapshotError
-from recoup.events import MICROS, EventBatch, concat_batches, take
+from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, concat_batches, conform, take
 from recoup.features import FeatureRows, standard_features
 from recoup.friction.hesitation import HesitationModel
 from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation
 from recoup.friction.signals import Detected
 from recoup.friction.waiting import HESITATION_SCHEMA
 from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
+from recoup.non_shoppers import Rule, Rules
 from recoup.policies.version import HESITATION_LOSS, REASONS, Beliefs
 from recoup.runners.hesitation import train_hesitation_on
 from recoup.runners.local import LocalRunner
@@ -221,6 +223,16 @@ def test_a_live_tick_is_journalled_and_folded_again(events: EventBatch, tmp_path
         assert snapshot_of(LocalRunner(host(), journal, log, snapshot_batches=99)) == waiting
 
 
+def test_a_snapshot_follows_every_few_ticks(events: EventBatch) -> None:
+    journal = MemoryJournal()
+    runner = LocalRunner(host(), journal, Log(events, 9), snapshot_batches=3)
+    for second in range(2):
+        runner.tick(10**15 + second * MICROS)
+    assert journal.load_state("runner")[1] == {}
+    runner.tick(10**15 + 3 * MICROS)
+    assert journal.load_state("runner")[0] == [*journal.read()][-1].offset
+
+
 def snapshot_of(runner: LocalRunner) -> Mapping[str, bytes]:
     parts: Mapping[str, bytes] = runner._host.snapshot()  # noqa: SLF001
     return parts
@@ -247,6 +259,40 @@ def test_the_engine_keeps_who_waits_in_its_snapshot(events: EventBatch) -> None:
     with pytest.raises(SnapshotError):
         Engine(UNREVIEWED, hesitation=model()).restore(Engine(UNREVIEWED).snapshot())
     assert Engine(UNREVIEWED).step(first, NO_TICKS).hesitations.is_empty()
+
+
+def test_a_look_at_a_wait_told_before_opens_nothing_by_itself(events: EventBatch) -> None:
+    def engine() -> Engine:
+        return Engine(UNREVIEWED, intent=ByStage(), hesitation=model())
+
+    first, nothing = take(events, np.arange(3_000)), take(events, np.arange(0))
+    begin, end = (int(first.column("ts")[at]) for at in (0, -1))
+    ticks = np.arange(begin, end, 10 * MICROS)
+    waited, empty = engine().step(first, ticks).waited, engine().step(nothing).shoppers
+    assert waited is not None
+    none = np.zeros(len(waited.due), np.int64)
+    told = msgspec.structs.replace(waited.due, row=none, look=none)
+    assert engine().policy.step(empty, told).height > 10
+    assert engine().policy.step(empty, msgspec.structs.replace(told, look=none + 1)).is_empty()
+
+
+def test_who_is_found_to_be_no_shopper_waits_no_longer(events: EventBatch) -> None:
+    staff = Rules(rule=(Rule("staff", "page", equals=("/admin",)),))
+    first, nothing = take(events, np.arange(1_000)), take(events, np.arange(0))
+    ticks = first.column("ts")[-1:].astype(np.int64) + 120 * MICROS
+
+    def waiting(then: EventBatch) -> pl.Series:
+        settings = msgspec.structs.replace(UNREVIEWED, rules=staff)
+        engine = Engine(settings, intent=ByStage(), hesitation=model())
+        engine.step(first)
+        engine.step(then)
+        return engine.step(nothing, ticks).hesitations["visitor"]
+
+    before = waiting(nothing)
+    seen = first.events.with_row_index("row").filter(pl.col("visitor") == before[0])["row"][-1]
+    own = take(first, np.array([seen]))
+    admin = own.events.with_columns(pl.lit("found out").alias("id"), pl.lit("/admin").alias("page"))
+    assert waiting(EventBatch(conform(admin, EVENT_SCHEMA), own.items)).equals(before[1:])
 
 
 def test_what_is_believed_of_hesitation_names_a_version_once_it_was_learned() -> None:
