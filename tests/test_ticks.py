@@ -245,6 +245,13 @@ def test_decisions_at_ticks_have_outcomes_where_they_are_executed(whole: MemoryJ
     assert made["id"].is_in(outcomes["decision"].implode()).any()
 
 
+def test_outcomes_are_known_at_a_tick_where_nothing_else_happens(events: EventBatch) -> None:
+    engine = Engine(UNREVIEWED, intent=ByStage(), hesitation=model())
+    engine.step(take(events, np.arange(1_000)))
+    later = np.array([int(events.column("ts")[999]) + 8 * 3_600 * MICROS])
+    assert engine.step(take(events, np.arange(0)), later).outcomes.height > 0
+
+
 def test_the_engine_keeps_who_waits_in_its_snapshot(events: EventBatch) -> None:
     one, other = (Engine(UNREVIEWED, hesitation=model()) for _ in range(2))
     first, rest = take(events, np.arange(3_000)), take(events, np.arange(3_000, 3_500))
