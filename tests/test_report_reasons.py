@@ -1,6 +1,7 @@
 """Why shoppers leave, as the report tells it: sums by signal and slice, words, no raw strings."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,6 +10,8 @@ from recoup.friction.reasons import REASON_SCHEMA
 from recoup.report import Journeys, Reasons, render_html, summarise, tell_reasons, to_json
 from recoup.report.reasons import SLICE_LIMIT
 from recoup.report.reasons_story import figure, rows, sentences
+from recoup.runners.explaining import write_reasons
+from recoup.stores import MemoryJournal
 
 Told = tuple[str, bool, int, float, float, str, str]
 
@@ -47,6 +50,16 @@ def test_losses_are_summed_by_signal_and_slice() -> None:
     pages = [part for part in tell_reasons(many, "m").signals[0].slices if part.attribute == "page"]
     assert len(pages) == SLICE_LIMIT
     assert pages[0].value == "/39"
+
+
+def test_sessions_found_later_to_be_no_shoppers_are_taken_out(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    with journal.transaction() as transaction:
+        transaction.append("reasons", SHOP)
+        transaction.append("strangers", pl.DataFrame({"session": [2]}))
+    told = write_reasons(journal, tmp_path / "reasons.parquet", "m")
+    assert set(pl.read_parquet(tmp_path / "reasons.parquet")["session"]) == {1, 3, 4}
+    assert told == tell_reasons(SHOP.filter(pl.col("session") != 2), "m")
 
 
 def test_it_is_told_in_words() -> None:
