@@ -23,6 +23,7 @@ from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
 from recoup.non_shoppers import Rule, Rules
 from recoup.policies.version import HESITATION_LOSS, REASONS, Beliefs
 from recoup.runners.hesitation import train_hesitation_on
+from recoup.runners.hesitation_watch import HesitationWatch
 from recoup.runners.local import LocalRunner
 from recoup.runners.replay import ReplayHost, replay_source
 from recoup.runners.serving import load_serving
@@ -34,6 +35,7 @@ from recoup.stores import MemoryJournal, SqliteJournal
 TICK_S = 10.0
 UNREVIEWED = Settings(review_s=1e9, horizon_s=3_600.0)
 """Nothing is reviewed between batches, so that their size cannot matter."""
+STAFF = Rules(rule=(Rule("staff", "page", equals=("/admin",)),))
 
 
 @functools.cache
@@ -284,22 +286,45 @@ def test_a_look_at_a_wait_told_before_opens_nothing_by_itself(events: EventBatch
 
 
 def test_who_is_found_to_be_no_shopper_waits_no_longer(events: EventBatch) -> None:
-    staff = Rules(rule=(Rule("staff", "page", equals=("/admin",)),))
     first, nothing = take(events, np.arange(1_000)), take(events, np.arange(0))
     ticks = first.column("ts")[-1:].astype(np.int64) + 120 * MICROS
 
     def waiting(then: EventBatch) -> pl.Series:
-        settings = msgspec.structs.replace(UNREVIEWED, rules=staff)
+        settings = msgspec.structs.replace(UNREVIEWED, rules=STAFF)
         engine = Engine(settings, intent=ByStage(), hesitation=model())
         engine.step(first)
         engine.step(then)
         return engine.step(nothing, ticks).hesitations["visitor"]
 
     before = waiting(nothing)
-    seen = first.events.with_row_index("row").filter(pl.col("visitor") == before[0])["row"][-1]
-    own = take(first, np.array([seen]))
+    assert len(before) > 5
+    assert waiting(found_out(first, before[0])).equals(before[1:])
+
+
+def found_out(events: EventBatch, visitor: str) -> EventBatch:
+    """Let a visitor go on from the last of the events to a page of staff."""
+    rows = events.events.with_row_index("row").filter(pl.col("visitor") == visitor)["row"]
+    own = take(events, rows[-1:].to_numpy())
     admin = own.events.with_columns(pl.lit("found out").alias("id"), pl.lit("/admin").alias("page"))
-    assert waiting(EventBatch(conform(admin, EVENT_SCHEMA), own.items)).equals(before[1:])
+    return EventBatch(conform(admin, EVENT_SCHEMA), own.items)
+
+
+def test_waits_of_who_is_found_to_be_no_shopper_are_not_counted(events: EventBatch) -> None:
+    settings = msgspec.structs.replace(UNREVIEWED, rules=STAFF)
+    first, rest = take(events, np.arange(1_000)), take(events, np.arange(1_000, 3_000))
+    later = rest.events["visitor"].implode()
+    gone = first.events.filter(~pl.col("visitor").is_in(later), pl.col("event") == "view_item")
+
+    def counted(*batches: EventBatch) -> int:
+        engine = Engine(settings, intent=ByStage())
+        watch = HesitationWatch(engine)
+        for batch in batches:
+            watch.step(engine.step(batch))
+        total = watch.result().total
+        return 0 if total is None else total.rows
+
+    with_them = counted(first, found_out(first, gone["visitor"][-1]), rest)
+    assert 0 < with_them < counted(first, rest)
 
 
 def test_what_is_believed_of_hesitation_names_a_version_once_it_was_learned() -> None:
