@@ -1,8 +1,6 @@
-import doctest
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 from scipy import stats
 from scipy.special import ndtr
 
-from recoup.causal import adaptive, sequences
 from recoup.causal.adaptive import AdaptiveLog, adaptive_values, aipw_scores, anytime_value
 from recoup.causal.sequences import (
     bernoulli_interval,
@@ -25,11 +22,6 @@ from recoup.causal.sequences import (
     poly_stitching_bound,
 )
 from recoup.errors import ConfigError, SchemaError
-
-
-@pytest.mark.parametrize("module", [adaptive, sequences], ids=lambda m: m.__name__)
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.fixture(scope="module")

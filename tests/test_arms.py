@@ -1,4 +1,3 @@
-import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -6,13 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recoup.causal import arms
 from recoup.causal.arms import ArmMean, Sums, compare_arms, optimal_slope
 from recoup.errors import ConfigError, SchemaError
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(arms).failed == 0
 
 
 def _sums(given: dict[str, float]) -> Sums:

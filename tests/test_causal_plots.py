@@ -1,4 +1,3 @@
-import doctest
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -25,14 +24,9 @@ from recoup.causal.known_truth import reference_problem
 from recoup.causal.repeated_acts import fatigue_problem
 from recoup.cli import app
 from recoup.errors import ConfigError
-from recoup.report import causal_plots
 from recoup.report.causal_plots import Plotted, UpliftFigure, draw, plot
 
 RNG = np.random.default_rng(0)
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(causal_plots).failed == 0
 
 
 def off_policy(rows: int = 4_000) -> Plotted:

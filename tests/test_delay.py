@@ -1,8 +1,6 @@
-import doctest
 import json
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from recoup.causal import delay, delay_scores, journeys, known_truth, nuisance
+from recoup.causal import delay_scores
 from recoup.causal.delay import Delay, evaluate_delay, policy_from_rows, policy_matrix
 from recoup.causal.delay_scores import policy_scores, starting_scores, waiting_scores
 from recoup.causal.journeys import Journeys, journeys_from_table
@@ -33,13 +31,6 @@ COLUMNS: dict[str, Any] = {
 OPTIMAL = np.array([[0, 1, 1]] * 4, bool)
 CLOSING = reference_problem(closing=True).paths()
 FROM_THIRD = np.array([[0, 0, 0]] * 2 + [[1, 1, 1]] * 2, bool)
-
-
-@pytest.mark.parametrize(
-    "module", [delay, delay_scores, journeys, known_truth, nuisance], ids=lambda m: m.__name__
-)
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,11 @@
-import doctest
-
 import numpy as np
 import pytest
 
-from recoup.causal import policy_search
 from recoup.causal.known_truth import reference_problem
 from recoup.causal.policy_search import search_policies, start_and_states
 from recoup.errors import ConfigError
 
 PATHS = reference_problem(closing=True).paths(folds=4)
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(policy_search).failed == 0
 
 
 def test_the_judged_half_is_honest_and_the_chosen_half_is_not() -> None:

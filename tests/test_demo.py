@@ -1,6 +1,5 @@
 """The closed loop on a small shop: decisions reach it, outcomes return, the truth stands beside."""
 
-import doctest
 from pathlib import Path
 
 import msgspec
@@ -8,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recoup.causal import holdout
 from recoup.causal.holdout import HoldoutComparison
 from recoup.decisions import Interval
 from recoup.report import DemoView
@@ -21,10 +19,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoResult, Path]:
     folder = tmp_path_factory.mktemp("demo")
     with DemoView(None, title="demo") as view:
         return run_demo(folder, view, visitors=4000, days=0.5, seed=4), folder
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(holdout).failed == 0
 
 
 def test_the_loop_is_closed(demo: tuple[DemoResult, Path]) -> None:

@@ -1,13 +1,11 @@
 """The whole flow as a fold: deterministic, restorable anywhere, silent on a foreign log."""
 
 import datetime as dt
-import doctest
 
 import numpy as np
 import polars as pl
 import pytest
 
-from recoup import engine as engine_module
 from recoup.decisions import DECISION_SCHEMA, Defect, Interval, Recommendation
 from recoup.engine import Engine, Settings
 from recoup.errors import SnapshotError
@@ -24,10 +22,6 @@ def batches() -> list[EventBatch]:
 
 def decisions_of(engine: Engine, batches: list[EventBatch]) -> pl.DataFrame:
     return pl.concat([engine.step(batch).decisions for batch in batches])
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(engine_module).failed == 0
 
 
 def test_decisions_carry_their_exact_propensities(batches: list[EventBatch]) -> None:

@@ -1,15 +1,8 @@
-import doctest
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from recoup.causal import estimate
 from recoup.causal.estimate import freedom, mean_estimate, normal_estimate, ratio_estimate
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(estimate).failed == 0
 
 
 def test_freedom_is_that_of_the_variance() -> None:

@@ -1,12 +1,9 @@
-import doctest
-
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recoup import decisions, errors, events
 from recoup.errors import SchemaError
 from recoup.events import (
     CODE,
@@ -40,11 +37,6 @@ def make_batch(count: int, lines: list[int] | None = None) -> EventBatch:
     items = pl.DataFrame({"event": lines, "item": [f"i{i}" for i in range(len(lines))]})
     items = items.with_columns(role=pl.lit("impression"), event=pl.col("event").cast(pl.UInt32))
     return check_batch(EventBatch(conform(frame, EVENT_SCHEMA), conform(items, ITEM_SCHEMA)))
-
-
-@pytest.mark.parametrize("module", [decisions, errors, events])
-def test_examples_in_docstrings(module: object) -> None:
-    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
 
 def test_codes_are_what_they_were() -> None:

@@ -1,7 +1,5 @@
-import doctest
 from collections.abc import Callable
 from fractions import Fraction
-from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -10,17 +8,10 @@ from benchmarks import excursion_coverage
 from benchmarks.excursion_coverage import COLUMNS, DESIGNS, binary, distal, proximal
 from scipy import stats
 
-from recoup.causal import distal as distal_module
 from recoup.causal import excursion
 from recoup.causal.distal import dcee
 from recoup.causal.excursion import Excursion, emee, wcls
 from recoup.errors import ConfigError, SchemaError
-
-
-@pytest.mark.parametrize("module", [excursion, distal_module], ids=lambda m: m.__name__)
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
-
 
 # Four journeys of two points, unequal propensities, one point closed: small enough for fractions.
 JOURNEY = [0, 0, 1, 1, 2, 2, 3, 3]

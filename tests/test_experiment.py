@@ -1,7 +1,5 @@
-import doctest
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -12,11 +10,8 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from recoup.causal import (
-    experiment,
     experiment_decision,
     experiment_metrics,
-    multiple_testing,
-    sample_ratio,
 )
 from recoup.causal.arms import ArmMean, compare_arms
 from recoup.causal.experiment import ExperimentResult, Rules, evaluate_experiment
@@ -26,15 +21,6 @@ from recoup.causal.multiple_testing import adjust_p_values
 from recoup.causal.sample_ratio import check_sample_ratio
 from recoup.cli import evaluate_experiment as command
 from recoup.errors import ConfigError, SchemaError
-
-
-@pytest.mark.parametrize(
-    "module",
-    [experiment, experiment_decision, experiment_metrics, multiple_testing, sample_ratio],
-    ids=lambda module: module.__name__,
-)
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def draw(visitors: int, seed: int, *, effect: float = 0.0) -> pl.DataFrame:

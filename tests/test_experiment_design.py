@@ -1,8 +1,6 @@
 import datetime as dt
-import doctest
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -11,7 +9,6 @@ import typer
 from scipy import stats
 from typer.testing import CliRunner
 
-from recoup.causal import assignment, experiment_plan, power
 from recoup.causal.arms import ArmMean, compare_arms
 from recoup.causal.assignment import Layer, Trial, position, switchback
 from recoup.causal.experiment_metrics import Metric
@@ -26,11 +23,6 @@ from recoup.causal.power import (
 )
 from recoup.cli import design
 from recoup.errors import ConfigError, SchemaError
-
-
-@pytest.mark.parametrize("module", [assignment, experiment_plan, power], ids=lambda m: m.__name__)
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_detectable_effects_equal_the_reference(reference_dir: Path) -> None:

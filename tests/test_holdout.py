@@ -1,14 +1,8 @@
-import doctest
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from recoup.causal import holdout, holdout_lift
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(holdout).failed == 0
+from recoup.causal import holdout_lift
 
 
 def test_interval_is_welchs_where_values_are_normal() -> None:

@@ -1,10 +1,8 @@
 """The learning report: an honest proposal, its gate, the page and the command."""
 
 import datetime as dt
-import doctest
 import json
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import numpy as np
@@ -70,11 +68,6 @@ def draw(seed: int, visitors: int = 4_000, gains: tuple[float, float] = (4.0, -3
         }
     )
     return decisions, outcomes
-
-
-@pytest.mark.parametrize("module", [learning, page, runner], ids=lambda m: m.__name__)
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_a_better_rule_is_found_its_gain_is_honest_and_the_gate_passes() -> None:

@@ -1,7 +1,6 @@
 """Lift from the holdout and from propensities: against the truth, on journals, in words."""
 
 import datetime as dt
-import doctest
 import json
 from pathlib import Path
 
@@ -64,11 +63,6 @@ def draw(seed: int, visitors: int = 4_000, gain: float = 3.0) -> study.Frames:
         }
     )
     return pl.DataFrame(rows), outcomes
-
-
-@pytest.mark.parametrize("module", [lift, windows], ids=lambda m: m.__name__)
-def test_examples_in_docstrings(module: object) -> None:
-    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
 
 def test_both_ways_find_what_the_acts_were_worth_and_agree() -> None:

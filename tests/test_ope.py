@@ -1,8 +1,6 @@
-import doctest
 import json
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from recoup.causal import estimate, logged_decisions, off_policy, shrinkage, tables
+from recoup.causal import off_policy, shrinkage
 from recoup.causal.estimate import IntervalKind
 from recoup.causal.logged_decisions import LoggedDecisions
 from recoup.causal.off_policy import OffPolicy, evaluate_off_policy
@@ -71,13 +69,6 @@ def run(log: pl.DataFrame, *, interval: IntervalKind = "analytic", **options: fl
         interval=interval,
         **(limits | options),
     )
-
-
-@pytest.mark.parametrize(
-    "module", [estimate, logged_decisions, off_policy, shrinkage, tables], ids=lambda m: m.__name__
-)
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,8 +1,6 @@
-import doctest
 import json
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -11,8 +9,6 @@ import typer
 from scipy import stats
 from typer.testing import CliRunner
 
-from recoup.causal import choices as choices_module
-from recoup.causal import policy_value, repeated_acts
 from recoup.causal.choices import Choices, choice_policy, choices_from_table
 from recoup.causal.nuisance import TreeMeans
 from recoup.causal.policy_value import evaluate_policy
@@ -24,13 +20,6 @@ PROBLEM = fatigue_problem()
 RULE = np.zeros((3, 3, 3))
 RULE[:, 0, 0] = RULE[:, 1, 1] = RULE[:, 2, 2] = 1
 MIXED = 0.5 * RULE + 0.5 * PROBLEM.propensity
-
-
-@pytest.mark.parametrize(
-    "module", [choices_module, policy_value, repeated_acts], ids=lambda m: m.__name__
-)
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_the_best_policy_is_the_best_of_all_rules() -> None:

@@ -1,8 +1,6 @@
 """Reasons: Shapley shares that add up, single repairs, losses of showings, and known harm."""
 
-import doctest
 from itertools import permutations
-from types import ModuleType
 
 import lightgbm as lgb
 import numpy as np
@@ -15,7 +13,6 @@ from hypothesis import strategies as st
 from recoup.engine import Engine, Settings
 from recoup.events import EVENT_NAMES, concat_batches
 from recoup.features import standard_features
-from recoup.friction import effects, reasons
 from recoup.friction.effects import (
     EffectSettings,
     Labelled,
@@ -42,7 +39,6 @@ from recoup.models.calibration import Calibration
 from recoup.models.linear import no_linear
 from recoup.models.trees import TreeEnsemble
 from recoup.non_shoppers import Rule, Rules
-from recoup.report import reasons as told
 from recoup.runners.explaining import ReasonWatch
 from recoup.simulator import SCENARIOS, simulate
 from recoup.testing import random_batch
@@ -99,11 +95,6 @@ def intent(now: int, before: int) -> float:
 
 def explain(now: int, before: int) -> Explanation:
     return EXPLAINER.explain_one(VALUES, CONTEXT, now, before)
-
-
-@pytest.mark.parametrize("module", [effects, reasons, told])
-def test_examples_in_docstrings(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 masks = st.integers(0, (1 << len(SIGNALS)) - 1)

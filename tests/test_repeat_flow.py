@@ -1,6 +1,5 @@
 """Repeat purchase in the flow: who is overdue at the end of a replay, and who is no customer."""
 
-import doctest
 import json
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from recoup.friction.repeat import RepeatModel
 from recoup.friction.repeat_training import RepeatSettings, fit_repeat
 from recoup.non_shoppers import Rule, Rules
 from recoup.report import Summary, render_html
-from recoup.runners import customers as customers_module
 from recoup.runners.backfill import admitted
 from recoup.runners.customers import OrderBook
 from recoup.runners.replay import replay_source
@@ -72,10 +70,6 @@ def replayed(log: Path, model: RepeatModel, tmp_path_factory: pytest.TempPathFac
     out = tmp_path_factory.mktemp("out")
     run(log, out, model)
     return out
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(customers_module).failed == 0
 
 
 def test_who_is_overdue_is_told_as_of_the_end(

@@ -1,6 +1,5 @@
 """Where and when shoppers hesitate: counted exactly, told in words, and no false alarms."""
 
-import doctest
 import json
 from pathlib import Path
 
@@ -62,11 +61,6 @@ def told(lines: list[Line]) -> Hesitation:
     tally = HesitationTally(lateness_s=0.0)
     tally.step(seen(batch_of(lines)))
     return tally.result()
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(hesitation_tally).failed == 0
-    assert doctest.testmod(hesitation_story).failed == 0
 
 
 def test_waits_are_measured_from_step_to_step() -> None:

@@ -1,6 +1,5 @@
 """Waits of open sessions: told once, at the right tick, whatever the size of batches."""
 
-import doctest
 import functools
 
 import msgspec
@@ -15,13 +14,11 @@ from recoup.engine import NO_TICKS
 from recoup.errors import ConfigError, SnapshotError
 from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, conform, empty_frames, encode
 from recoup.friction import SIGNALS
-from recoup.friction import hesitation as hesitation_module
 from recoup.friction.hesitation import HesitationModel, hesitation, p_returns, patience_s
 from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation
 from recoup.friction.moment import Kept, Moment, furthest_stage
 from recoup.friction.waiting import Due, Waiting
 from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
-from recoup.runners import ticks as ticks_module
 from recoup.runners.ticks import ticks_among
 from recoup.state import Changes
 
@@ -267,11 +264,6 @@ def test_sessions_are_bounded_and_other_states_refused() -> None:
         waiting.restore(b"something else")
     with pytest.raises(ConfigError, match="level"):
         Waiting(model(), level=1.0)
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(ticks_module).failed == 0
-    assert doctest.testmod(hesitation_module).failed == 0
 
 
 def test_ticks_pause_where_nobody_can_be_waiting() -> None:
