@@ -7,7 +7,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # No test is timed: machines are noisy.
-hypothesis.settings.register_profile("untimed")
+hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
