@@ -12,15 +12,20 @@ from recoup.events import EventBatch
 from recoup.friction.orders import Orders, collect_orders
 from recoup.friction.repeat import RepeatModel
 from recoup.friction.repeat_training import RepeatSettings, fit_repeat
+from recoup.models.card import Fingerprint, ModelCard
 from recoup.non_shoppers import Rule, Rules
 from recoup.report import Summary, render_html
 from recoup.runners.backfill import admitted
 from recoup.runners.customers import OrderBook
+from recoup.runners.lifecycle import keep_model, promote
+from recoup.runners.repeat import REPEAT
 from recoup.runners.replay import replay_source
+from recoup.runners.serving import load_serving
 from recoup.sources import open_source
 from recoup.testing import random_batch
 
 DAYS = 300
+QUICK = RepeatSettings(rounds=(20,), seeds=(1,), origins=3, held_out=1, horizon_days=14)
 STAFF = Rules(rule=(Rule("staff", "visitor", equals=("staff",)),))
 
 
@@ -37,8 +42,7 @@ def draw() -> Orders:
 
 @pytest.fixture(scope="module")
 def model() -> RepeatModel:
-    quick = RepeatSettings(rounds=(20,), seeds=(1,), origins=3, held_out=1, horizon_days=14)
-    return fit_repeat(draw(), DAYS, quick)[0]
+    return fit_repeat(draw(), DAYS, QUICK)[0]
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +148,14 @@ def test_purchases_survive_a_cut(log: Path) -> None:
     assert again.purchases().equals(book.purchases())
     again.restore_parts(book.snapshot())
     assert again.purchases().equals(book.purchases())
+
+
+def test_the_promoted_model_serves(model: RepeatModel, tmp_path: Path) -> None:
+    later = fit_repeat(draw(), DAYS - 30, QUICK)[0]
+    data = Fingerprint("log", 0, None, None, "s")
+    for each in (model, later):
+        card = ModelCard(name=REPEAT, hash=each.hash, purpose="P.", inputs="i", fingerprint=data)
+        keep_model(tmp_path, each.to_bytes(), card, {})
+    assert load_serving(tmp_path).names["with repeat"] == later.hash[:12]
+    promote(tmp_path, REPEAT, 1)
+    assert load_serving(tmp_path).names["with repeat"] == model.hash[:12]
