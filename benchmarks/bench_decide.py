@@ -12,7 +12,6 @@ import collections
 import gc
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -125,7 +124,6 @@ def main() -> None:
     context = model.context_of(batch)
     rows = store.step(columns).values
     given = list(zip(values, context, events, visitors, strict=True))
-    sys.setswitchinterval(1e-4)
     gc.collect()
     gc.freeze()
     ours_rounds, peer_rounds = [], []

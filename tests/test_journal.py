@@ -1,5 +1,7 @@
+import contextlib
 import shutil
 import sqlite3
+import tempfile
 import threading
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recoup.errors import JournalError
+from recoup.state import Journal
 from recoup.stores import MemoryJournal, Registry, SqliteJournal
 from recoup.stores.frames import decode_frame, encode_frame
 from recoup.testing import check_journal, random_batch
@@ -97,6 +100,40 @@ def test_frames_of_one_kind_may_change_their_schema(path: Path) -> None:
         read = [record.frame for record in journal.read()]
     assert [frame.schema for frame in read] == [frame.schema for frame in frames]
     assert [frame.rows() for frame in read] == [frame.rows() for frame in frames]
+
+
+WRITES = {
+    "append": lambda transaction, n: transaction.append("kind", pl.DataFrame({"n": [n]})),
+    "save_state": lambda transaction, n: transaction.save_state("stage", f"{n % 2}", bytes([n])),
+    "drop_state": lambda transaction, n: transaction.drop_state("stage", f"{n % 2}"),
+    "save_position": lambda transaction, n: transaction.save_position("shop", f"row {n}"),
+}
+
+
+def contents(journal: Journal) -> object:
+    """Give all that a journal holds."""
+    records = [(record.offset, record.frame["n"].to_list()) for record in journal.read()]
+    return records, journal.load_state("stage"), journal.position("shop")
+
+
+@given(
+    transactions=st.lists(
+        st.tuples(st.lists(st.sampled_from(sorted(WRITES)), max_size=4), st.booleans()), max_size=5
+    )
+)
+@settings(max_examples=60)
+def test_transactions_are_kept_whole_or_not_at_all(
+    transactions: list[tuple[list[str], bool]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, SqliteJournal(Path(folder) / "j.db") as journal:
+        expected = MemoryJournal()
+        for number, (writes, fails) in enumerate(transactions):
+            for each in (journal, expected):
+                with contextlib.suppress(ZeroDivisionError), each.transaction() as transaction:
+                    for write in writes:
+                        WRITES[write](transaction, number)
+                    number / (not fails)
+        assert contents(journal) == contents(expected)
 
 
 def test_a_second_writer_is_refused_and_a_reader_is_not(path: Path) -> None:

@@ -119,7 +119,7 @@ class DecisionLog:
         journal: Journal,
         *,
         kind: str = KIND,
-        interval_s: float = 0.005,
+        interval_s: float = 0.01,
         capacity: int = 65_536,
         when_full: WhenFull = "wait",
     ) -> None:

@@ -27,8 +27,8 @@ def encode_frame(frame: pl.DataFrame, compression: Compression = "zstd") -> byte
     >>> decode_frame(encode_frame(frame), frame.schema, 2).equals(frame)
     True
     """
-    filled = [column.name for column in frame if column.null_count() < frame.height]
-    return _ipc(frame.select(filled), compression)
+    filled = [column for column in frame if column.null_count() < frame.height]
+    return _ipc(frame if len(filled) == frame.width else pl.DataFrame(filled), compression)
 
 
 def decode_frame(data: bytes, schema: pl.Schema, rows: int) -> pl.DataFrame:

@@ -28,15 +28,17 @@ from recoup.stores.sqlite import (
     PAGE_BYTES,
     Synchronous,
     connect,
-    immediate,
     lock_for_writing,
     translated,
+    whole,
 )
 
 APPLICATION_ID: Final = 0x52435550
 """Marks a SQLite file as a journal of ours ("RCUP")."""
 
 VERSION: Final = 1
+
+_INSERT: Final = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)"
 
 READ_ROWS: Final = 16
 """Batches fetched at a time, so that a slow reader holds no lock and little memory."""
@@ -160,7 +162,7 @@ class SqliteJournal:
         """
         with self._lock, translated(self.path):
             transaction = SqliteTransaction(self, self._writer, self._last)
-            with immediate(self._writer):
+            with whole(self._writer):
                 yield transaction
                 transaction.finish()
             self._last = transaction.last
@@ -252,7 +254,11 @@ _DAMAGED: Final = "the file is damaged; restore a copy, or replay the log into a
 
 
 class SqliteTransaction:
-    """Writes to a :class:`SqliteJournal` that become durable together, or not at all."""
+    """Writes to a :class:`SqliteJournal` that become durable together, or not at all.
+
+    A batch that comes alone, as decisions' do, is one statement, which is a transaction in itself:
+    every further one would take the interpreter's lock from the thread that decides once more.
+    """
 
     def __init__(self, journal: SqliteJournal, connection: sqlite3.Connection, last: int) -> None:
         self._journal = journal
@@ -260,29 +266,25 @@ class SqliteTransaction:
         self.last = last
         self.schema_ids: dict[tuple[tuple[str, pl.DataType], ...], int] = {}
         self._stages: set[str] = set()
+        self._alone: tuple[object, ...] | None = None  # a batch that waits for company
 
     def append(self, kind: str, frame: pl.DataFrame, /) -> int:
         """Add a batch and give its offset."""
         data = encode_frame(frame, self._journal.compression)
         offset = self.last + 1
-        self._connection.execute(
-            "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                offset,
-                kind,
-                self._schema_id(frame.schema),
-                frame.height,
-                checksum(_identity(offset, kind), data),
-                data,
-            ),
-        )
+        digest = checksum(_identity(offset, kind), data)
+        row = (offset, kind, self._schema_id(frame.schema), frame.height, digest, data)
+        if self._alone is None and not self._connection.in_transaction:
+            self._alone = row
+        else:
+            self._execute(_INSERT, row)
         self.last = offset
         return offset
 
     def save_state(self, stage: str, part: str, state: bytes, /) -> None:
         """Replace one part of a stage's snapshot, as of the end of this transaction."""
         self._stages.add(stage)
-        self._connection.execute(
+        self._execute(
             "REPLACE INTO states VALUES (?, ?, ?, ?)",
             (stage, part, checksum(f"{stage}/{part}".encode(), state), state),
         )
@@ -290,18 +292,24 @@ class SqliteTransaction:
     def drop_state(self, stage: str, part: str, /) -> None:
         """Remove one part of a stage's snapshot, if it is there."""
         self._stages.add(stage)
-        self._connection.execute("DELETE FROM states WHERE stage = ? AND part = ?", (stage, part))
+        self._execute("DELETE FROM states WHERE stage = ? AND part = ?", (stage, part))
 
     def save_position(self, source: str, position: str, /) -> None:
         """Remember how far a source has been read."""
-        self._connection.execute("REPLACE INTO positions VALUES (?, ?)", (source, position))
+        self._execute("REPLACE INTO positions VALUES (?, ?)", (source, position))
 
     def finish(self) -> None:
         """Note the offset that the saved states hold true at: the transaction's last."""
-        self._connection.executemany(
-            "REPLACE INTO stages VALUES (?, ?)",
-            [(stage, self.last) for stage in sorted(self._stages)],
-        )
+        for stage in sorted(self._stages):
+            self._execute("REPLACE INTO stages VALUES (?, ?)", (stage, self.last))
+        if self._alone is not None:
+            self._connection.execute(_INSERT, self._alone)
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        """Execute a statement that is not alone."""
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN IMMEDIATE")
+        return self._connection.execute(statement, values)
 
     def _schema_id(self, schema: pl.Schema) -> int:
         key = tuple(schema.items())
@@ -309,11 +317,11 @@ class SqliteTransaction:
         if known is None:
             data = encode_schema(schema)
             digest = checksum(b"schema", data)
-            self._connection.execute(
+            self._execute(
                 "INSERT OR IGNORE INTO schemas (checksum, data) VALUES (?, ?)", (digest, data)
             )
             query = "SELECT id FROM schemas WHERE checksum = ?"
-            known = int(self._connection.execute(query, (digest,)).fetchone()[0])
+            known = int(self._execute(query, (digest,)).fetchone()[0])
             self.schema_ids[key] = known
         return known
 

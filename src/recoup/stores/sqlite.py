@@ -98,9 +98,17 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 def immediate(connection: sqlite3.Connection) -> Iterator[None]:
     """Hold a write transaction: commit on leaving, roll back on any exception."""
     connection.execute("BEGIN IMMEDIATE")
+    with whole(connection):
+        yield
+
+
+@contextlib.contextmanager
+def whole(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what was begun on leaving, if anything was; roll back on any exception."""
     try:
         yield
-        connection.execute("COMMIT")
+        if connection.in_transaction:
+            connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
