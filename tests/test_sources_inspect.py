@@ -139,6 +139,18 @@ def test_a_file_without_header_and_one_in_another_encoding(tmp_path: Path) -> No
     assert mapping.encoding == "cp1252"
 
 
+def test_a_native_log_in_another_encoding_is_told_what_to_do(tmp_path: Path) -> None:
+    log = tmp_path / "c.csv"
+    body = "ts,visitor,event,city\n" + "2026-01-01T10:00:00Z,u1,page_view,Malm\u00f6\n" * 20
+    log.write_bytes(body.encode("cp1252"))
+    with pytest.raises(SourceError, match=r"c\.csv:2: bad_encoding.*inspect"):
+        list(open_source(log, now=NOW).batches())
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text(inspect_log(log, now=NOW).mapping)
+    (batch,) = open_source(log, mapping=mapping, now=NOW).batches()
+    assert batch.batch.events["city"].to_list() == ["Malm\u00f6"] * 20
+
+
 def test_drift_is_part_of_the_answer(tmp_path: Path) -> None:
     rows = 4_000
     path = write(

@@ -157,6 +157,24 @@ def test_bad_rows_do_not_carry_addresses_out(tmp_path: Path) -> None:
         assert '"email"' not in dead["raw"][0]
 
 
+@pytest.mark.parametrize("brackets", ["[]", ('{"a":', "}")])
+@pytest.mark.parametrize("depth", [400, 900, 100_000])
+def test_a_row_nested_without_end_is_a_bad_row(
+    tmp_path: Path, brackets: tuple[str, str], depth: int
+) -> None:
+    log = tmp_path / "a.ndjson"
+    inner = brackets[0] * depth + '"jane@shop.example"' + brackets[1] * depth
+    good = json.dumps({"event": "page_view", "ts": "2026-01-01T10:00:00Z", "visitor": "v"})
+    log.write_text(f'{good[:-1]}, "more": {inner}}}\n{good}\n')
+    batches = list(open_source(log).batches())
+    kept = sum(len(batch.batch) for batch in batches)
+    bad = pl.concat([batch.dead_letters for batch in batches])
+    assert kept + bad.height == 2
+    assert kept == 1 + (depth < 500)
+    assert "jane" not in str(bad.rows())
+    assert "jane" not in str([batch.batch.events.rows() for batch in batches])
+
+
 def test_reading_on_goes_on_counting(tmp_path: Path) -> None:
     path = write(tmp_path, *(row(n, query=f"a{n}@shop.example") for n in range(50)))
     whole = open_source(path)

@@ -118,11 +118,11 @@ def names_person(name: str) -> str | None:
 def _clean(text: str, keep: Callable[[str], str | None], count: Count) -> str | None:
     try:
         value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        kept = _object(value, keep, count) if isinstance(value, dict) else None
+    except (msgspec.DecodeError, RecursionError):  # no JSON, or nested without end
         return _scrub(text, count)
-    if not isinstance(value, dict):
+    if kept is None:
         return _scrub(text, count)
-    kept = _object(value, keep, count)
     if kept == value:
         return text
     return msgspec.json.encode(kept).decode() if kept else None

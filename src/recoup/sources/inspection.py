@@ -86,7 +86,7 @@ def inspect_log(
         found = _judged(PayloadSource(files, payloads, now=moment), _named(payloads.name), [])
         return _telling(found, f"{payloads.title} (`{payloads.name}`)")
     chosen, sample, dialect, left = _choose(files)
-    if is_native(sample.frame.columns):
+    if is_native(sample.frame.columns) and dialect == Dialect():
         beside = lines_beside(files)
         source = MappedSource(native_files(chosen), MAPPING, now=moment, beside=beside)
         known = {f"`{file.label}`" for file in beside}

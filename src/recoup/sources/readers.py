@@ -1,6 +1,7 @@
 """One reader for each kind of file."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from recoup.errors import SourceError
 from recoup.sources.csv_table import csv_blocks
@@ -46,7 +47,17 @@ def first_block(files: list[LogFile], dialect: Dialect) -> Block:
 def empty_log(files: list[LogFile]) -> SourceError:
     """Say that no file holds a record."""
     names = ", ".join(f"`{file.path}`" for file in files[:3])
-    return SourceError(
-        f"Expected records, got none in {names}",
-        hint="the file is empty, or holds no row that could be read",
-    )
+    return SourceError(f"Expected records, got none in {names}", hint=_why_empty(files))
+
+
+def _why_empty(files: list[LogFile]) -> str:
+    """Name the first place that could not be read."""
+    for file in files:
+        for block in read_blocks(file, Dialect()):
+            for dead in block.dead_letters.head(1).iter_rows(named=True):
+                reason = f"{dead['path']}: {dead['reason']}, {dead['detail']}"
+                return f"no row could be read, first {reason}{_REMEDY.get(dead['reason'], '')}"
+    return "the file is empty, or holds nothing but its header"
+
+
+_REMEDY: Final = {"bad_encoding": "; a mapping may name another (`recoup inspect` proposes one)"}
