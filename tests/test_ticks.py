@@ -180,7 +180,29 @@ def test_without_a_model_ticks_change_nothing(events: EventBatch) -> None:
     for one, other in zip(ticked.read(), plain.read(), strict=True):
         assert one.frame.equals(other.frame)
     assert {record.kind for record in ticked.read()}.isdisjoint({"ticks", "hesitations"})
-    assert LocalRunner(host(ticking=False), plain, Log(events, 9)).tick(10**15) == {}
+
+
+@pytest.mark.parametrize("ticking", [False, True])
+def test_carts_are_abandoned_at_a_tick_where_nothing_else_happens(
+    events: EventBatch, *, ticking: bool
+) -> None:
+    journal, log = MemoryJournal(), Log(events, 1_000, until=2_000)
+    owner = host(ticking=ticking)
+    runner = LocalRunner(owner, journal, log)
+    runner.run()
+    before = owner.engine.carts()
+    assert before.waiting > 20
+    hour = 3_600 * MICROS
+    latest = int(events.column("ts")[:2_000].max())
+    runner.tick(latest + 12 * hour)
+    assert owner.engine.carts() == before
+    runner.tick(latest + 25 * hour + MICROS)
+    after = owner.engine.carts()
+    assert (after.opened, after.purchased, after.waiting) == (before.opened, before.purchased, 0)
+    assert sum(after.abandoned.values()) == sum(before.abandoned.values()) + before.waiting
+    again = host(ticking=ticking)
+    LocalRunner(again, journal, log)
+    assert again.engine.carts() == after
 
 
 @pytest.mark.parametrize("cut", [1_500, 4_000])

@@ -129,7 +129,8 @@ class Engine:
         learned as they close.
     hesitation
         A trained model, ready for the standard features; with one, a shopper who waits too long at
-        a tick opens a decision point. Without one, ticks change nothing.
+        a tick opens a decision point. Without one, ticks only say what time it is: outcomes mature,
+        and carts are abandoned, though no event comes.
 
     Attributes
     ----------
@@ -177,7 +178,7 @@ class Engine:
 
     @property
     def ticking(self) -> bool:
-        """Whether ticks mean anything to it."""
+        """Whether ticks among events tell it more than the events do."""
         return self.waiting is not None
 
     def step(self, batch: EventBatch, /, ticks: NDArray[np.int64] = NO_TICKS) -> Step:
@@ -198,6 +199,8 @@ class Engine:
         outcomes = self.outcomes.step(Followed(batch, decisions, now))
         self.learner.step(decisions, outcomes)
         self.abandonment.step(encode(shoppers.batch, self.abandonment.columns))
+        if now is not None:
+            self.abandonment.tick(now)
         self._review(batch)
         return Step(moment, shoppers, decisions, outcomes, recognised, seen, waited)
 

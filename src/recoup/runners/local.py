@@ -117,11 +117,11 @@ class Host(Protocol):
 
 @runtime_checkable
 class TickingHost(Protocol):
-    """A host to which ticks mean something: they are then journalled, and folded like events."""
+    """A host that is told what time it is: ticks are journalled, and folded like events."""
 
     @property
     def ticking(self) -> bool:
-        """Whether they do."""
+        """Whether ticks among events tell it more than the events do; else none are derived."""
         ...
 
     def step(self, batch: EventBatch, /, ticks: NDArray[np.int64]) -> Mapping[str, pl.DataFrame]:
@@ -210,7 +210,7 @@ class LocalRunner:
         Batches between snapshots: a restart folds at most so many again.
     tick_s
         Seconds of event time between ticks, as a log of the past has no clock but its events; None
-        derives none: call :meth:`tick` with the wall clock's time. Only for a host that ticks.
+        derives none: call :meth:`tick` with the wall clock's time. Only for a host that is ticking.
 
     Raises
     ------
@@ -295,15 +295,14 @@ class LocalRunner:
 
         Returns
         -------
-        What the host gave, by kind; nothing, and nothing is journalled, if ticks mean nothing to
-        it.
+        What the host gave, by kind; nothing, and nothing is journalled, if it takes no ticks.
 
         Raises
         ------
         JournalError
             As :meth:`process`.
         """
-        if not self._is_ticking():
+        if not isinstance(self._host, TickingHost):
             return {}
         self._begin()
         ticks = np.array([now_us], np.int64)
@@ -327,12 +326,10 @@ class LocalRunner:
             )
         self._failed = True
 
-    def _is_ticking(self) -> bool:
-        return isinstance(self._host, TickingHost) and self._host.ticking
-
     def _ticks(self, batch: EventBatch, watermark: int | None) -> NDArray[np.int64]:
         """Derive the ticks among a batch's events."""
-        if self._tick_s is None or not self._is_ticking():
+        host = self._host
+        if self._tick_s is None or not isinstance(host, TickingHost) or not host.ticking:
             return NO_TICKS
         return ticks_among(batch.column("ts").astype(np.int64), watermark, self._tick_s)
 
