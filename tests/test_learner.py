@@ -6,21 +6,28 @@ import pytest
 
 from recoup.decisions import DECISION_SCHEMA, OUTCOME_SCHEMA
 from recoup.errors import SnapshotError
+from recoup.interventions import INTERVENTIONS
 from recoup.policies import Beliefs, Learner
 from recoup.policies.version import REASONS
 
-K5 = REASONS.index("K5")
+K5, D9 = REASONS.index("K5"), REASONS.index("D9")
 
 
 def log_of(
-    count: int, *, effect: float, executed: bool = True
+    count: int,
+    *,
+    effect: float,
+    executed: bool = True,
+    lost: float = 0.12,
+    reason: str = "K5",
+    act: str = "act:payment_retry",
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Make decisions at a declined payment: 0.28 buy anyway, `effect` of 0.12 comes back."""
+    """Make decisions at an intent of 0.4, of which `lost` is lost; `effect` of that comes back."""
     rng = np.random.default_rng(11)
     acts = rng.random(count) < 0.3
-    chance = 0.28 + np.where(acts, effect * 0.12, 0.0)
+    chance = 0.4 - lost + np.where(acts, effect * lost, 0.0)
     orders = (rng.random(count) < chance).astype(int)
-    options = ["never", "act:payment_retry"]
+    options = ["never", act]
     frame = pl.DataFrame(
         {
             "id": range(count),
@@ -30,7 +37,7 @@ def log_of(
             "options": [options] * count,
             "propensities": [[0.7, 0.3]] * count,
             "intent": [0.4] * count,
-            "reason": ["K5"] * count,
+            "reason": [reason] * count,
             "executed": [executed] * count,
         }
     )
@@ -56,6 +63,28 @@ def test_the_true_effect_is_recovered(effect: float) -> None:
     learner = Learner()
     learner.step(*log_of(200_000, effect=effect))
     assert learner.beliefs().recovered[0, K5] == pytest.approx(effect, abs=0.08)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_what_a_long_wait_takes_is_learned_and_with_it_what_an_act_recovers(share: float) -> None:
+    learner = Learner()
+    log = log_of(50_000, effect=0.5, lost=0.4 * share, reason="D9", act="act:coupon")
+    learner.step(*log)
+    learned, prior = learner.beliefs(), Beliefs.prior()
+    assert learned.loss[D9] == pytest.approx(share, abs=0.03)
+    assert (learned.loss[:D9] == prior.loss[:D9]).all()
+    coupon = [each.id for each in INTERVENTIONS].index("coupon")
+    assert learned.recovered[coupon, D9] == pytest.approx(0.5, abs=0.15)
+    assert learned.version != prior.version
+
+
+def test_few_waits_move_the_prior_little_and_other_reasons_not_at_all() -> None:
+    few, other = Learner(), Learner()
+    few.step(*log_of(20, effect=0.0, lost=0.4, reason="D9", act="act:coupon"))
+    other.step(*log_of(1_000, effect=0.0))
+    prior = Beliefs.prior().loss[D9]
+    assert prior < few.beliefs().loss[D9] < prior + 0.15
+    assert other.beliefs().loss[D9] == prior
 
 
 def test_a_foreign_log_teaches_nothing() -> None:

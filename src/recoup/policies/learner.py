@@ -4,6 +4,10 @@ Per (intervention, reason) the share of orders after acting is compared with tha
 journey alone (``never``, any wait, and the permanent holdout), each outcome weighed by the inverse
 of the probability with which its decision was taken. The difference, over what the defect is
 believed to take, is the recovered share; a normal likelihood updates the catalogue's prior.
+
+What a long wait takes is learned as well. Intent at its decision is that of before the wait, so of
+the orders that it promised, those that journeys left alone did not bring are what the wait took.
+The prior counts as so many promised orders; Poisson orders with a gamma prior give the mean.
 """
 
 from collections.abc import Collection
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 from recoup.decisions import NEVER
 from recoup.errors import SnapshotError
 from recoup.events import MICROS
-from recoup.interventions import INTERVENTIONS
+from recoup.interventions import HESITATES, INTERVENTIONS
 from recoup.policies.version import REASONS, Beliefs, Settings
 
 MAX_WEIGHT: Final = 50.0
@@ -25,9 +29,12 @@ MAX_WEIGHT: Final = 50.0
 MAX_PENDING: Final = 1_000_000
 _CONTROL: Final = len(INTERVENTIONS)
 _ARMS: Final = {each.id: index for index, each in enumerate(INTERVENTIONS)}
-_COUNT, _WEIGHT, _SQUARES, _ORDERS, _LOST, _NET, _BOUGHT = range(7)
-_FORMAT: Final = b"recoup.learner/2"
+_HESITATES: Final = REASONS.index(HESITATES)
+_COUNT, _WEIGHT, _SQUARES, _ORDERS, _INTENT, _NET, _BOUGHT = range(7)
+_FORMAT: Final = b"recoup.learner/3"
 _LEAST_LOST: Final = 1e-4
+PRIOR_PROMISED: Final = 20.0
+"""Orders promised by intent that the prior of what a long wait takes is worth."""
 
 
 class Learner:
@@ -85,10 +92,9 @@ class Learner:
 
     def _add(self, known: tuple[int, int, int, int, str | None], net: int, orders: int) -> None:
         arm, reason, weight, intent, _ = known
-        lost = round(intent * float(self._prior.loss[reason]))
         squares = round(weight * weight / MICROS)
         bought = min(orders, 1)
-        whole = (1, weight, squares, weight * bought, weight * lost // MICROS, net, orders)
+        whole = (1, weight, squares, weight * bought, weight * intent // MICROS, net, orders)
         self._sums[arm, reason] += np.array(whole, np.int64)
 
     def leave_out(self, visitors: Collection[str]) -> None:
@@ -106,11 +112,12 @@ class Learner:
         control = self._sums[_CONTROL]
         if not control[:, _COUNT].any():
             return self._prior
-        recovered = self._prior.recovered.copy()
+        recovered, loss = self._prior.recovered.copy(), self._prior.loss.copy()
+        loss[_HESITATES] = _taken(control[_HESITATES], loss[_HESITATES])
         for arm, reason in np.argwhere(self._sums[:_CONTROL, :, _COUNT] > 0):
-            mean = _posterior(arm, self._sums[arm, reason], control[reason])
-            recovered[arm, reason] = mean
-        return Beliefs(recovered, self._prior.loss, self._order_value())
+            sums = self._sums[arm, reason], control[reason]
+            recovered[arm, reason] = _posterior(arm, *sums, loss[reason])
+        return Beliefs(recovered, loss, self._order_value())
 
     def _order_value(self) -> int:
         """Mean net value of an order where nothing was done, shrunk to what was assumed."""
@@ -133,7 +140,7 @@ class Learner:
         """
         body = state.removeprefix(_FORMAT)
         if len(body) == len(state):
-            raise SnapshotError("Expected the state of a learner of version 2, got other bytes")
+            raise SnapshotError("Expected the state of a learner of version 3, got other bytes")
         kind = tuple[bytes, list[tuple[int, tuple[int, int, int, int, str | None]]]]
         sums, pending = msgspec.msgpack.decode(body, type=kind)
         self._sums = np.frombuffer(sums, np.int64).reshape(self._sums.shape).copy()
@@ -144,14 +151,24 @@ def _is_control(option: str) -> bool:
     return option == NEVER or option.startswith("wait:")
 
 
-def _posterior(arm: int, acted: NDArray[np.int64], left: NDArray[np.int64]) -> float:
+def _taken(left: NDArray[np.int64], prior: float) -> float:
+    """Give the share of the orders promised by intent that did not come, of who was left alone."""
+    if not left[_COUNT]:
+        return prior
+    effective = float(left[_WEIGHT]) ** 2 / (float(left[_SQUARES]) * MICROS)
+    promised, came = (effective * left[k] / left[_WEIGHT] for k in (_INTENT, _ORDERS))
+    kept = (came + PRIOR_PROMISED * (1.0 - prior)) / (promised + PRIOR_PROMISED)
+    return float(np.clip(1.0 - kept, 0.0, 1.0))
+
+
+def _posterior(arm: int, acted: NDArray[np.int64], left: NDArray[np.int64], loss: float) -> float:
     """Give the mean recovered share: a normal update of the catalogue's Beta prior."""
     each = INTERVENTIONS[arm]
     prior = each.prior_mean
     variance = prior * (1 - prior) / (each.prior_wins + each.prior_losses + 1)
     if not left[_COUNT]:
         return prior
-    lost = max(acted[_LOST] / acted[_WEIGHT], _LEAST_LOST)
+    lost = max(loss * acted[_INTENT] / acted[_WEIGHT], _LEAST_LOST)
     rate, noise = _rate(acted)
     base, base_noise = _rate(left)
     seen, seen_variance = (rate - base) / lost, (noise + base_noise) / lost**2

@@ -20,7 +20,7 @@ PRIOR_LOSS: Final = 0.3
 """Share of buyers that a signal is believed to cost before evidence: our judgement."""
 
 HESITATION_LOSS: Final = 0.6
-"""Share of buyers that a wait that is too long takes: for learning; the model says for whom."""
+"""The same of a wait that is too long: the learner's prior. The model says for whom how much."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -128,6 +128,7 @@ class Beliefs(msgspec.Struct, frozen=True):
         """
         known, waits = self.recovered[:, :_HESITATES], self.recovered[:, _HESITATES]
         body = known.tobytes() + self.loss[:_HESITATES].tobytes() + str(self.order_value).encode()
-        if (waits != [each.prior_mean for each in INTERVENTIONS]).any():
-            body += waits.tobytes()
+        learned = self.loss[_HESITATES] != HESITATION_LOSS
+        if learned or (waits != [each.prior_mean for each in INTERVENTIONS]).any():
+            body += waits.tobytes() + self.loss[_HESITATES:].tobytes()
         return f"net-value-{hashlib.sha256(body).hexdigest()[:12]}"
