@@ -150,7 +150,12 @@ def test_a_model_is_trained_kept_judged_and_used(log: Path, tmp_path: Path) -> N
     assert judged["auc"] > 0.6
     model, served = load_intent(registry, serving=True)
     used = replay_source(
-        open_source(log), tmp_path / "out", title="s", identity="s", intent=model, served=served
+        open_source(log),
+        tmp_path / "out",
+        title="s",
+        identity="s",
+        intent=model,
+        served={"intent": served},
     )
     assert used.decisions > 0
     health = used.models[0]

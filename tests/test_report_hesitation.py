@@ -294,7 +294,7 @@ def test_it_is_told_in_the_summary_and_the_report() -> None:
     read = json.loads(to_json(summary))["hesitation"]
     assert set(read) == {
         "level", "total", "by_state", "by_page_type", "by_device", "by_page", "by_hour", "curves",
-        "behaviours",
+        "forecast", "behaviours",
     }  # fmt: skip
     assert {"rows", "median_wait_s", "left", "long", "expected_long"} <= set(read["by_device"][0])
     page = render_html(summary)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from recoup.decisions import DECISION_SCHEMA
 from recoup.engine import NO_TICKS, Engine, Settings
 from recoup.errors import ModelError, SnapshotError
-from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, concat_batches, conform, take
+from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, concat_batches, conform, encode, take
 from recoup.features import FeatureRows, standard_features
 from recoup.friction.hesitation import HesitationModel
 from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation
 from recoup.friction.signals import Detected
 from recoup.friction.waiting import HESITATION_SCHEMA
-from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
+from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows, is_page
 from recoup.non_shoppers import Rule, Rules
 from recoup.policies.version import HESITATION_LOSS, REASONS, Beliefs
 from recoup.runners.hesitation import train_hesitation_on
@@ -365,12 +365,26 @@ def test_a_replay_uses_the_models_that_a_registry_has(tmp_path: Path) -> None:
         load_serving(registry)
     train_hesitation_on(source, registry)
     models = load_serving(registry)
-    assert (models.intent, models.served, models.repeat) == (None, None, None)
+    assert (models.intent, models.repeat) == (None, None)
+    assert list(models.served) == ["hesitation"]
     assert models.hesitation is not None
     assert models.names["with hesitation"] == models.hesitation.hash[:12]
     summary = replay_source(
-        source, tmp_path / "out", title="s", identity="s", hesitation=models.hesitation
+        source,
+        tmp_path / "out",
+        title="s",
+        identity="s",
+        hesitation=models.hesitation,
+        served=models.served,
     )
+    [health] = summary.models
+    batch = concat_batches(each.batch for each in source.batches())
+    told = encode(batch, ("event", "element"))
+    assert (health.name, health.version) == ("hesitation", 1)
+    assert health.rows == int(is_page(told["event"], told["element"]).sum())
+    assert health.inputs > 60
+    assert health.calibration_error is not None
+    assert health.predicted == pytest.approx(health.observed, abs=0.01)
     waits = pl.read_parquet(tmp_path / "out" / "hesitations.parquet")
     made = pl.read_parquet(tmp_path / "out" / "decisions.parquet")
     assert waits.height > 50

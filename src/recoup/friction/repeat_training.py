@@ -91,12 +91,16 @@ class Held(msgspec.Struct, frozen=True):
         What BG/NBD says, shape (n,).
     repeats
         Orders after the first before the origin, shape (n,).
+    customer, inputs
+        Who, and what the model read of them: shapes (n,) and (n, inputs).
     """
 
     positive: NDArray[np.bool_]
     scores: Floats
     bg_nbd: Floats
     repeats: Floats
+    customer: NDArray[np.int64]
+    inputs: Floats
 
 
 Judged = Callable[[Held, Floats], object]
@@ -217,7 +221,8 @@ def _judge(past: Orders, origin: int, horizon: int, settings: RepeatSettings) ->
     bought = np.isin(before.customers, past.buyers(origin, origin + horizon))
     known = before.histories(origin)
     theirs = laws.bg_nbd.p_purchase(known, horizon)
-    return Held(bought, np.column_stack(scores), theirs, known.repeats)
+    scored = np.column_stack(scores)
+    return Held(bought, scored, theirs, known.repeats, before.customers, inputs)
 
 
 def _fit(past: Orders, until: int, laws: Laws, settings: RepeatSettings, rounds: int) -> Learned:

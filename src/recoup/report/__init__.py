@@ -5,6 +5,7 @@ from recoup.report.hesitation import Behaved, Curve, Hesitation, Waits
 from recoup.report.hesitation_tally import Behaving, HesitationTally, Judged
 from recoup.report.html import render_html, write_report
 from recoup.report.journey import SessionTally, Steps
+from recoup.report.model_health import ModelHealth
 from recoup.report.reasons import LostSignal, LostSlice, Reasons, tell_reasons
 from recoup.report.summary import (
     Day,
@@ -13,7 +14,6 @@ from recoup.report.summary import (
     Funnel,
     IntentBin,
     Journeys,
-    ModelHealth,
     Period,
     Segment,
     Summary,

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from recoup.models.card import ReliabilityBin
+
 
 class Waits(msgspec.Struct, frozen=True, kw_only=True):
     """Waits from a page, or a step forward, to the next one, before a purchase.
@@ -83,6 +85,9 @@ class Hesitation(msgspec.Struct, frozen=True, kw_only=True):
         By hour of the day, UTC, in its order.
     curves
         By kind of page, where there were waits enough.
+    forecast
+        P(the visit goes on) as the model expected it when a wait began, and the share of visits
+        that did, by 20 bins; empty without a model.
     behaviours
         Signals of behaviour, in their fixed order.
     """
@@ -95,4 +100,5 @@ class Hesitation(msgspec.Struct, frozen=True, kw_only=True):
     by_page: list[Waits] = []
     by_hour: list[Waits] = []
     curves: list[Curve] = []
+    forecast: list[ReliabilityBin] = []
     behaviours: list[Behaved] = []

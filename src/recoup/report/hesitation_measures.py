@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recoup.events import MICROS
 from recoup.friction.waits import LIMIT_S
+from recoup.models.card import ReliabilityBin, wilson
 from recoup.report.funnel import OTHER, SEGMENT_LIMIT
 from recoup.report.hesitation import Behaved, Curve, Hesitation, Waits
 
@@ -29,6 +30,9 @@ DRIFT: Final = 0.03
 FEWEST: Final = 100
 """Waits from which a curve is drawn, and a place compared."""
 
+FORECASTS: Final = 20
+"""Bins, of equal width, of P(the visit goes on) as it was expected."""
+
 _SPAN: Final = math.log(LIMIT_S / SHORTEST_S)
 
 
@@ -46,9 +50,9 @@ def tell_waits(
     Parameters
     ----------
     cells
-        By ``dimension`` (state, device, page, hour), ``value`` and ``bin``: how many waits ``n``,
-        how many of them a model ``judged``, how many were ``long``, and the sum of P(goes on) in
-        ``micros``.
+        By ``dimension`` (state, device, page, hour, forecast), ``value`` and ``bin``: how many
+        waits ``n``, how many of them a model ``judged``, how many were ``long``, and the sum of
+        P(goes on) in ``micros``.
     level
         Hesitation from which a wait is long; None without a model.
     """
@@ -71,8 +75,21 @@ def tell_waits(
         by_page=_shown(told["page"]),
         by_hour=[_unjudged(waits) for waits in sorted(told["hour"], key=_hour)],
         curves=_curves(kinds),
+        forecast=_forecast(cells.filter(pl.col("dimension") == "forecast")),
         behaviours=list(behaviours),
     )
+
+
+def _forecast(cells: pl.DataFrame) -> list[ReliabilityBin]:
+    """Compare P(goes on) as expected with what came, from unlikely to likely."""
+    gone_on = pl.col("n").filter(pl.col("bin") != LEFT).sum()
+    sums = cells.group_by(pl.col("value").cast(pl.Int16)).agg(
+        pl.col("n", "micros").sum(), gone_on=gone_on
+    )
+    return [
+        ReliabilityBin(micros / MICROS / n, gone_on / n, *wilson(gone_on, n), n)
+        for n, micros, gone_on in sums.sort("value").select("n", "micros", "gone_on").iter_rows()
+    ]
 
 
 def _split(cells: pl.DataFrame, level: float | None, drift: float) -> list[Waits]:

@@ -16,10 +16,10 @@ from recoup.friction.waits import LIMIT_S, is_step
 from recoup.parts import Runs, frame_bytes, gather, read_frame, under
 from recoup.report.funnel import OTHER, UNKNOWN
 from recoup.report.hesitation import Behaved, Hesitation
-from recoup.report.hesitation_measures import LEFT, tell_waits, wait_bin
+from recoup.report.hesitation_measures import FORECASTS, LEFT, tell_waits, wait_bin
 from recoup.state import Changes
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAGIC: Final = b"recoup.report.waits"
 PENDING_LIMIT: Final = 50_000
 """Rows held beside those of open sessions before closed ones are counted."""
@@ -253,7 +253,7 @@ def _cells(held: pl.DataFrame, now_us: int) -> pl.DataFrame:
     """Count the waits of sessions by every dimension, but of those begun in the last half hour."""
     waits = _waits(held, now_us)
     parts = [
-        waits.group_by(value=value, bin="bin").agg(
+        waits.filter(value.is_not_null()).group_by(value=value, bin="bin").agg(
             n=pl.len().cast(pl.Int64),
             judged=pl.col("goes_on").is_not_nan().sum().cast(pl.Int64),
             long=(pl.col("wait_s") > pl.col("patience_s")).sum().cast(pl.Int64),
@@ -296,6 +296,11 @@ _DIMENSIONS: Final = {
     "device": pl.col("device"),
     "page": pl.col("page"),
     "hour": (pl.col("ts") // (3600 * MICROS) % 24).cast(pl.String),
+    "forecast": (pl.col("goes_on").fill_nan(None) * FORECASTS)
+    .floor()
+    .clip(0, FORECASTS - 1)
+    .cast(pl.Int16)
+    .cast(pl.String),
 }
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from recoup.decisions import Defect, Finding
 from recoup.report import (
     hesitation_story,
+    model_story,
     palette,
     plots,
     reasons_story,
@@ -96,7 +97,8 @@ def render_html(summary: Summary) -> str:
         },
         thousand=story.of_thousand(summary),
         intake=story.intake(summary),
-        models=[story.model(health) for health in summary.models],
+        models=model_story.rows(summary.models),
+        model_sentences=model_story.sentences(summary),
         hesitate=_hesitate(summary),
         repeat=None if summary.repeat is None else _repeat(summary.repeat),
         why=_why(summary),

@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from recoup.models.card import ReliabilityBin
+
 
 class OverdueBin(msgspec.Struct, frozen=True, kw_only=True):
     """Customers who are overdue by so many days.
@@ -23,6 +25,28 @@ class OverdueBin(msgspec.Struct, frozen=True, kw_only=True):
     until_days: float | None
     customers: int
     expected_buyers: float
+
+
+class LookedBack(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was expected to buy in the latest whole horizon, and who did.
+
+    Parameters
+    ----------
+    origin
+        The day it began: nothing of that day or later was known.
+    customers
+        Who had bought by then.
+    expected_buyers, buyers
+        How many of them the model expected, and how many came.
+    bins
+        The same by prediction.
+    """
+
+    origin: dt.date
+    customers: int
+    expected_buyers: float
+    buyers: int
+    bins: list[ReliabilityBin]
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +70,8 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
         The overdue, by how much.
     model
         Hash of the model.
+    looked_back
+        What the model would have said one horizon ago, and what came; None in a shorter log.
     """
 
     as_of: dt.date
@@ -57,6 +83,7 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     overdue_by_days: float | None
     bins: list[OverdueBin]
     model: str
+    looked_back: LookedBack | None = None
 
 
 EDGES_DAYS: Final = (0.0, 7.0, 28.0, 91.0)

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recoup.report import palette, plots, words
-from recoup.report.repeat import OverdueBin, Repeat
+from recoup.report.repeat import LookedBack, OverdueBin, Repeat
 
 
 def sentences(told: Repeat) -> list[str]:
@@ -16,6 +16,8 @@ def sentences(told: Repeat) -> list[str]:
         f"them on more than one day. Within {told.horizon_days} days, about "
         f"{words.count(told.expected_buyers)} are expected to buy again."
     )
+    if told.looked_back is not None:
+        first += f" {_looked_back(told.looked_back, told.horizon_days)}"
     if not told.overdue or told.overdue_by_days is None:
         return [first, "Nobody is overdue."]
     back = sum(each.expected_buyers for each in told.bins)
@@ -26,6 +28,14 @@ def sentences(told: Repeat) -> list[str]:
         "still expected to come back by themselves."
     )
     return [first, late]
+
+
+def _looked_back(back: LookedBack, horizon_days: int) -> str:
+    return (
+        f"{horizon_days} days earlier the same would have been said of "
+        f"{words.count(back.expected_buyers)}, and {words.count(back.buyers)} of the "
+        f"{words.count(back.customers)} customers of that day came."
+    )
 
 
 def figure(told: Repeat) -> str:

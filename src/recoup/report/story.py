@@ -7,7 +7,7 @@ import msgspec
 
 from recoup.decisions import Defect, Interval
 from recoup.report import words
-from recoup.report.summary import ModelHealth, Summary
+from recoup.report.summary import Summary
 
 LIKELY: Final = 0.8
 """A defect at least this probable is spoken of; below, it is a suspicion."""
@@ -230,32 +230,6 @@ def intake(summary: Summary) -> str:
         f"{words.count(summary.events)} events were taken in. Repeats dropped: {repeats}. "
         f"Come late and put in their place in time: {late}."
     )
-
-
-def model(health: ModelHealth) -> str:
-    """Say whether a trained model still reads, and predicts, as it did when it was judged."""
-    told = [f"These chances come from model `{health.name}`, version {health.version}."]
-    if health.drifted:
-        names = ", ".join(each.feature for each in health.drifted[:SHOWN_INPUTS])
-        more = len(health.drifted) - SHOWN_INPUTS
-        told.append(
-            f"What it reads has changed since it was judged: {names}"
-            f"{f' and {more} more' if more > 0 else ''}. Train it again."
-        )
-    elif health.rows:
-        told.append("What it reads looks as it did when it was judged.")
-    if health.calibration_error is not None and health.expected_calibration_error is not None:
-        told.append(
-            f"Its predictions are off by {health.calibration_error:.2%} on average; when it was "
-            f"judged, by {health.expected_calibration_error:.2%}."
-        )
-    if health.worst is not None:
-        told.append(f"It knows least about visits with {health.worst.attribute.replace('_', ' ')} "
-                    f"{health.worst.value}.")  # fmt: skip
-    return " ".join(told)
-
-
-SHOWN_INPUTS: Final = 3
 
 
 class Cost(msgspec.Struct, frozen=True):

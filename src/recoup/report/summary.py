@@ -8,10 +8,9 @@ import msgspec
 
 from recoup.causal import Lift
 from recoup.decisions import Defect, Finding
-from recoup.friction.watch import InputDrift
-from recoup.models.card import SliceMetrics
 from recoup.non_shoppers import Counted
 from recoup.report.hesitation import Hesitation
+from recoup.report.model_health import ModelHealth
 from recoup.report.reasons import Reasons
 from recoup.report.repeat import Repeat
 
@@ -163,39 +162,6 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
     segments: dict[str, list[Segment]] = {}
     daily: list[Day] = []
     intent: list[IntentBin] = []
-
-
-class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """A trained model at work: whether it still reads, and says, what it did when judged.
-
-    Parameters
-    ----------
-    name, version, hash
-        Which model.
-    rows
-        Events whose inputs were watched.
-    drifted
-        Inputs whose population stability index is above 0.25, the furthest first.
-    largest_psi
-        That of the input that moved the furthest; None before the first row.
-    calibration_error, expected_calibration_error
-        Mean distance of predicted from observed rates, here and when it was judged.
-    bias
-        Mean prediction over the observed rate; None where no purchase followed.
-    worst
-        The slice in which it had the least skill when it was judged.
-    """
-
-    name: str
-    version: int
-    hash: str
-    rows: int = 0
-    drifted: list[InputDrift] = []
-    largest_psi: float | None = None
-    calibration_error: float | None = None
-    expected_calibration_error: float | None = None
-    bias: float | None = None
-    worst: SliceMetrics | None = None
 
 
 class DayDecisions(msgspec.Struct, frozen=True):

@@ -5,15 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from recoup.engine import Step
 from recoup.events import TIMESTAMP
-from recoup.friction.orders import DAY, PURCHASES, orders_of, purchases_of
-from recoup.friction.repeat import RepeatModel
+from recoup.friction.orders import DAY, PURCHASES, Orders, orders_of, purchases_of
+from recoup.friction.repeat import NAMES, RepeatModel, inputs_at
+from recoup.friction.watch import InputWatch
+from recoup.models.card import reliability_of
 from recoup.parts import Runs, frame_bytes
-from recoup.report.repeat import EDGES_DAYS, OverdueBin, Repeat
+from recoup.report import ModelHealth
+from recoup.report.model_health import parts_of
+from recoup.report.repeat import EDGES_DAYS, LookedBack, OverdueBin, Repeat
+from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.repeat import EPOCH, day_of
 from recoup.state import Changes
 
@@ -72,9 +78,20 @@ class OrderBook:
         self._runs.restore_parts(parts)
 
 
+class Customers(msgspec.Struct, frozen=True):
+    """What is told of customers, and whether the model that tells it still holds."""
+
+    repeat: Repeat | None = None
+    health: list[ModelHealth] = []
+
+
 def write_customers(
-    purchases: pl.DataFrame, model: RepeatModel, until: dt.datetime, path: Path
-) -> Repeat | None:
+    purchases: pl.DataFrame,
+    model: RepeatModel,
+    until: dt.datetime,
+    path: Path,
+    served: Loaded | None = None,
+) -> Customers:
     """Write a row for each customer as of the end of a log, and give what is told of them.
 
     Parameters
@@ -84,19 +101,66 @@ def write_customers(
     path
         Parquet: ``visitor``, ``orders`` (days on which they bought), ``last_order``, and in days
         ``elapsed``, ``usual``, ``latest`` and ``overdue_by``; ``p_purchase`` within the horizon.
+    served
+        What the registry keeps of the model: it is then watched.
 
     Returns
     -------
-    None where nobody has bought.
+    Nothing where nobody has bought.
     """
     if purchases.is_empty():
-        return None
-    at = day_of(until) + 1
+        return Customers()
+    at, orders = day_of(until) + 1, orders_of(purchases)
     customers = customers_at(purchases, model, at)
     customers.write_parquet(path)
+    back = look_back(orders, model, at - 1)
+    told = _repeat(customers, model, at, back)
+    return Customers(told, [] if served is None else [_health(served, model, orders, at, back)])
+
+
+def look_back(orders: Orders, model: RepeatModel, end: int) -> LookedBack | None:
+    """Compare who was expected to buy in the last horizon before a day with who did.
+
+    Parameters
+    ----------
+    end
+        Days since 1970-01-01 UTC. Customers are judged by what was known one horizon before.
+
+    Returns
+    -------
+    None where nobody had bought by then.
+    """
+    origin = end - model.laws.horizon_days
+    past = orders.before(origin)
+    if not len(past):
+        return None
+    said = model.predict(past, origin)
+    came = np.isin(said.customer, orders.buyers(origin, end))
+    return LookedBack(
+        origin=_date(origin),
+        customers=len(came),
+        expected_buyers=float(said.ours.sum()),
+        buyers=int(came.sum()),
+        bins=list(reliability_of(came, said.ours)),
+    )
+
+
+def _health(
+    served: Loaded, model: RepeatModel, orders: Orders, at: int, back: LookedBack | None
+) -> ModelHealth:
+    reference = served.kept.reference
+    watch = InputWatch(reference, NAMES) if reference else None
+    if watch is not None:
+        watch.step(inputs_at(orders.before(at), at, model.laws))
+    return health_of_model(served, watch, [] if back is None else parts_of(back.bins))
+
+
+def _repeat(
+    customers: pl.DataFrame, model: RepeatModel, at: int, back: LookedBack | None
+) -> Repeat:
     late = customers.filter(pl.col("overdue_by") > 0)
     return Repeat(
-        as_of=(EPOCH + dt.timedelta(days=at)).date(),
+        as_of=_date(at),
         horizon_days=model.laws.horizon_days,
         customers=customers.height,
         returned=customers.filter(pl.col("orders") > 1).height,
@@ -107,6 +171,7 @@ def write_customers(
             _bin(late, *edges) for edges in zip(EDGES_DAYS, (*EDGES_DAYS[1:], None), strict=True)
         ],
         model=model.hash,
+        looked_back=back,
     )
 
 
@@ -145,6 +210,10 @@ def _bin(late: pl.DataFrame, over: float, until: float | None) -> OverdueBin:
         customers=own.height,
         expected_buyers=float(own["p_purchase"].sum()),
     )
+
+
+def _date(day: int) -> dt.date:
+    return (EPOCH + dt.timedelta(days=day)).date()
 
 
 def _median(days: pl.Series) -> float | None:

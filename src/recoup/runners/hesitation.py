@@ -21,7 +21,7 @@ from recoup.models.card import ModelCard, SliceMetrics, reliability_of, slices_o
 from recoup.models.packing import digest, pack, unpack
 from recoup.non_shoppers import Rules
 from recoup.runners.backfill import admitted
-from recoup.runners.lifecycle import NAMED, Witness, keep_model, load_model
+from recoup.runners.lifecycle import NAMED, Loaded, Witness, keep_model, load_model
 from recoup.runners.training import micros_of, period_of
 from recoup.sources import Source
 
@@ -128,8 +128,8 @@ def evaluate_hesitation_on(
 
 def load_hesitation(
     registry: Path, version: int | None = None, *, serving: bool = False
-) -> HesitationModel:
-    """Give a model of hesitation, ready for rows of the standard features.
+) -> tuple[HesitationModel, Loaded]:
+    """Give a model of hesitation, ready for rows of the standard features, and its card.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def load_hesitation(
     loaded = load_model(registry, HESITATION, version, serving=serving)
     model, _ = _from_bytes(loaded.artefact)
     model.bind(standard_features().names)
-    return model
+    return model, loaded
 
 
 def _slices(trained: Trained, witness: Witness) -> tuple[SliceMetrics, ...]:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,8 @@ from recoup.errors import ModelError
 from recoup.events import EventBatch, hash64
 from recoup.friction.watch import InputWatch, Reference
 from recoup.models.card import Fingerprint, ModelCard
-from recoup.report import IntentBin, ModelHealth
 from recoup.report.model_card import card_in_words, reliability_figure
+from recoup.report.model_health import ModelHealth, forecast_of, parts_of
 from recoup.stores import Registry
 from recoup.stores.registry import Version
 
@@ -164,34 +164,34 @@ def load_model(
     return Loaded(artefact, number, kept)
 
 
-def health_of_model(loaded: Loaded, watch: InputWatch, bins: Sequence[IntentBin]) -> ModelHealth:
+def health_of_model(
+    loaded: Loaded, watch: InputWatch | None, bins: Iterable[tuple[float, float, int]]
+) -> ModelHealth:
     """Compare a model at work with what it was when it was judged.
 
     Parameters
     ----------
     watch
-        What has counted its inputs.
+        What has counted its inputs; None where the registry does not say how they were.
     bins
-        What was predicted and what followed, by prediction.
+        Mean prediction, observed share and rows, by prediction.
     """
-    moved, card = watch.drift(), loaded.kept.card
-    rows = sum(each.events for each in bins)
-    gaps = sum(abs(each.predicted - each.observed) * each.events for each in bins)
-    predicted, observed = (
-        sum(getattr(each, name) * each.events for each in bins)
-        for name in ("predicted", "observed")
-    )
-    expected = card.metrics.get("calibration_error")
+    moved, card = [] if watch is None else watch.drift(), loaded.kept.card
+    here, then = forecast_of(bins), forecast_of(parts_of(card.reliability))
     return ModelHealth(
         name=card.name,
         version=loaded.number,
         hash=card.hash,
-        rows=watch.rows,
-        drifted=watch.drifted(),
+        rows=0 if watch is None else watch.rows,
+        inputs=len(loaded.kept.reference),
+        drifted=[] if watch is None else watch.drifted(),
         largest_psi=moved[0].psi if moved else None,
-        calibration_error=gaps / rows if rows else None,
-        expected_calibration_error=expected if isinstance(expected, float) else None,
-        bias=predicted / observed if observed else None,
+        predicted=None if here is None else here.predicted,
+        observed=None if here is None else here.observed,
+        calibration_error=None if here is None else here.error,
+        expected_calibration_error=None if then is None else then.error,
+        bias=None if here is None else here.bias,
+        trained_to=card.fingerprint.last,
         worst=card.worst,
     )
 

@@ -1,23 +1,25 @@
 """Training and judging repeat purchase on logs of orders, with a registry for the models."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from recoup.events import EventBatch
+from recoup.events import EventBatch, hash_column
 from recoup.friction.orders import DAY, Orders, collect_orders
 from recoup.friction.repeat import NAMES, RepeatModel
 from recoup.friction.repeat_training import Held, RepeatSettings, evaluate_repeat, fit_repeat
+from recoup.friction.watch import reference_of
 from recoup.models.card import ModelCard, SliceMetrics, reliability_of, slices_of
 from recoup.non_shoppers import Rules
 from recoup.runners.backfill import Progress, admitted
-from recoup.runners.lifecycle import Witness, keep_model, load_model
+from recoup.runners.lifecycle import NAMED, Loaded, Witness, keep_model, load_model
 from recoup.sources import Source
 
 REPEAT: Final = "repeat"
@@ -65,9 +67,9 @@ def train_repeat_on(
     ModelError
         If there are too few orders.
     """
-    witness, judged = Witness(source.name, _micros(until)), _Judged()
+    witness, judged, places = Witness(source.name, _micros(until)), _Judged(), Places()
     settings = RepeatSettings(horizon_days=horizon_days)
-    orders = _orders(source, history, progress, witness, rules)
+    orders = collect_orders(places.watch(_batches(source, history, progress, witness)), rules)
     end = day_of(until) if until is not None else _last(orders)
     model, metrics = fit_repeat(orders, end, settings, judged=judged)
     card = ModelCard(
@@ -79,10 +81,10 @@ def train_repeat_on(
         settings=msgspec.to_builtins(settings),
         metrics=metrics,
         reliability=reliability_of(judged.held.positive, judged.probability),
-        slices=judged.slices(),
+        slices=judged.slices(places),
         limits=LIMITS,
     )
-    version = keep_model(registry, model.to_bytes(), card, {})
+    version = keep_model(registry, model.to_bytes(), card, reference_of(judged.held.inputs, NAMES))
     told = {**metrics, "worst_slice": card.worst, "model": version.hash}
     return {**told, "version": version.number}
 
@@ -93,9 +95,47 @@ class _Judged:
     def __call__(self, held: Held, probability: NDArray[np.float64]) -> None:
         self.held, self.probability = held, probability
 
-    def slices(self) -> tuple[SliceMetrics, ...]:
-        kind = np.where(self.held.repeats > 0.0, "two or more", "one").tolist()
-        return slices_of(self.held.positive, self.probability, {"orders before": kind})
+    def slices(self, places: "Places") -> tuple[SliceMetrics, ...]:
+        held = self.held
+        told = {name: places.of(name, held.customer) for name in NAMED}
+        told["customer_type"] = np.where(held.repeats > 0.0, "returning", "new").tolist()
+        return slices_of(held.positive, self.probability, told)
+
+
+class Places:
+    """Remembers of each customer the device, channel and country of the first purchase.
+
+    Examples
+    --------
+    >>> from recoup.testing import random_batch
+    >>> drawn = random_batch(200, seed=1)
+    >>> batch = EventBatch(drawn.events.with_columns(device=pl.lit("mobile")), drawn.items)
+    >>> places = Places()
+    >>> [len(each) for each in places.watch([batch])]
+    [200]
+    >>> buyers = hash_column(batch.events.filter(event="purchase")["visitor"])
+    >>> places.of("device", buyers[:1]), places.of("country", buyers[:1])
+    (['mobile'], [''])
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[int, str]] = {name: {} for name in NAMED}
+
+    def watch(self, batches: Iterable[EventBatch]) -> Iterator[EventBatch]:
+        """Let batches pass, in order of time."""
+        for batch in batches:
+            bought = batch.events.filter(pl.col("event") == "purchase")
+            for name, known in self._known.items():
+                told = bought.filter(pl.col(name).is_not_null())
+                who = hash_column(told["visitor"]).tolist()
+                for customer, value in zip(who, told[name].to_list(), strict=True):
+                    known.setdefault(customer, value)
+            yield batch
+
+    def of(self, name: str, customers: NDArray[np.int64]) -> list[str]:
+        """Give an attribute of customers, "" where unknown: n of them."""
+        known = self._known[name]
+        return [known.get(customer, "") for customer in customers.tolist()]
 
 
 def evaluate_repeat_on(
@@ -131,8 +171,9 @@ def evaluate_repeat_on(
     ModelError
         If the registry holds no such model, or nobody can be judged.
     """
-    model = load_repeat(registry, version)
-    orders = _orders(source, history, progress, Witness(source.name), rules)
+    model, _ = load_repeat(registry, version)
+    witness = Witness(source.name)
+    orders = collect_orders(_batches(source, history, progress, witness), rules)
     end = min(_last(orders), day_of(until)) if until is not None else _last(orders)
     at = day_of(start) if start is not None else _origin(model, end)
     return {
@@ -145,8 +186,8 @@ def evaluate_repeat_on(
 
 def load_repeat(
     registry: Path, version: int | None = None, *, serving: bool = False
-) -> RepeatModel:
-    """Give a model of repeat purchase.
+) -> tuple[RepeatModel, Loaded]:
+    """Give a model of repeat purchase, and its card.
 
     Parameters
     ----------
@@ -160,18 +201,15 @@ def load_repeat(
     ModelError
         If there is no registry, or it holds no such model.
     """
-    return RepeatModel.from_bytes(load_model(registry, REPEAT, version, serving=serving).artefact)
+    loaded = load_model(registry, REPEAT, version, serving=serving)
+    return RepeatModel.from_bytes(loaded.artefact), loaded
 
 
-def _orders(
-    source: Source,
-    history: Source | None,
-    progress: Progress | None,
-    witness: Witness,
-    rules: Rules | None,
-) -> Orders:
+def _batches(
+    source: Source, history: Source | None, progress: Progress | None, witness: Witness
+) -> Iterator[EventBatch]:
     earlier: Iterator[EventBatch] = iter(()) if history is None else admitted(history)
-    return collect_orders(witness.watch(chain(earlier, admitted(source, progress))), rules)
+    return witness.watch(chain(earlier, admitted(source, progress)))
 
 
 def _origin(model: RepeatModel, end: int) -> int:

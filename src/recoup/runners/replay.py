@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -21,14 +22,12 @@ from recoup.friction import IntentModel
 from recoup.friction.hesitation import HesitationModel
 from recoup.friction.repeat import RepeatModel
 from recoup.friction.waiting import HESITATION_SCHEMA
-from recoup.friction.watch import InputWatch
 from recoup.intake import Intake
 from recoup.non_shoppers import Recognised, Rules
 from recoup.parts import gather, prefixed, under
 from recoup.report import (
     DecisionTally,
     Journeys,
-    ModelHealth,
     Reasons,
     SessionTally,
     Steps,
@@ -37,12 +36,13 @@ from recoup.report import (
     to_json,
     write_report,
 )
-from recoup.report.repeat import Repeat
-from recoup.runners.customers import CUSTOMERS, OrderBook, write_customers
+from recoup.runners.customers import CUSTOMERS, Customers, OrderBook, write_customers
 from recoup.runners.explaining import ReasonWatch, write_reasons
 from recoup.runners.hesitation_watch import HesitationWatch
-from recoup.runners.lifecycle import Loaded, health_of_model
+from recoup.runners.lifecycle import Loaded
 from recoup.runners.local import LocalRunner, Totals
+from recoup.runners.model_watch import ModelWatch
+from recoup.runners.repeat import REPEAT
 from recoup.runners.ticks import TICK_S
 from recoup.sources import Source, SourceBatch, merge_findings, removed_of
 from recoup.state import Changes
@@ -67,7 +67,7 @@ def replay_source(  # noqa: PLR0913
     identity: str,
     intent: Intent | None = None,
     hesitation: HesitationModel | None = None,
-    served: Loaded | None = None,
+    served: Mapping[str, Loaded] = MappingProxyType({}),
     repeat: RepeatModel | None = None,
     rules: Rules | None = None,
     progress: Progress | None = None,
@@ -91,7 +91,7 @@ def replay_source(  # noqa: PLR0913
     hesitation
         A trained model; with one, shoppers who wait too long at a tick are decided on.
     served
-        What the registry keeps of that model: its inputs and its calibration are then watched.
+        Name -> what a registry keeps of these models: inputs and calibration are then watched.
     repeat
         A trained model of repeat purchase; with one, ``customers`` says who is overdue.
     rules
@@ -112,9 +112,8 @@ def replay_source(  # noqa: PLR0913
         _claim(journal, identity, out)
         settings = Settings(executes=False, rules=rules or Rules())
         engine = Engine(settings, intent=intent, hesitation=hesitation)
-        watch = None if served is None else InputWatch(served.kept.reference, engine.features.names)
         book = None if repeat is None else OrderBook()
-        host = ReplayHost(engine, out / ROW_FILES, watch=watch, book=book, explains=True)
+        host = ReplayHost(engine, out / ROW_FILES, served=served, book=book, explains=True)
         runner = LocalRunner(
             host,
             journal,
@@ -130,6 +129,7 @@ def replay_source(  # noqa: PLR0913
         ranking = engine.ranking()
         findings = [*_journalled_findings(journal), *ranking.findings]
         _write_tables(out, journal, ranking.defects)
+        customers = _customers(book, repeat, served.get(REPEAT), journeys, out / CUSTOMERS)
         summary = summary_of(
             host,
             totals,
@@ -138,8 +138,8 @@ def replay_source(  # noqa: PLR0913
             data_quality=findings,
             warnings=_warnings(totals.dead_letters, findings),
             privacy=removed_of(source),
-            models=_models(served, watch, journeys),
-            repeat=_customers(book, repeat, journeys, out / CUSTOMERS),
+            models=[*host.models.health(journeys, host.hesitating.result()), *customers.health],
+            repeat=customers.repeat,
             reasons=_reasons(journal, out, intent),
             seconds=time.perf_counter() - begun,
             peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -157,8 +157,8 @@ class ReplayHost:
         In its first state.
     features
         Directory for the served feature rows, one file per batch; None writes none.
-    watch
-        Counts what a trained model reads; None watches nothing.
+    served
+        Name -> what a registry keeps of the engine's models: what they read is counted.
     book
         Keeps purchases; None keeps none.
     explains
@@ -175,12 +175,12 @@ class ReplayHost:
         engine: Engine,
         features: Path | None,
         *,
-        watch: InputWatch | None = None,
+        served: Mapping[str, Loaded] = MappingProxyType({}),
         book: OrderBook | None = None,
         explains: bool = False,
     ) -> None:
         self.engine = engine
-        self.watch = watch
+        self.models = ModelWatch(served, engine.features.names)
         self.book = book
         self.features = features
         self.sessions = SessionTally(session_gap_s=engine.settings.session_gap_s)
@@ -205,8 +205,7 @@ class ReplayHost:
         self.recognised = step.recognised
         self.decisions.step(step.decisions)
         seen = step.shoppers
-        if self.watch is not None:
-            self.watch.step(seen.rows.values)
+        self.models.step(step)
         self.sessions.step(Steps(seen.batch.events, seen.rows.session, seen.stage, seen.intent))
         self.sessions.leave_out(step.recognised.sessions)
         self.hesitating.step(step)
@@ -226,7 +225,7 @@ class ReplayHost:
         """Give the whole state, in parts."""
         return {
             **self.engine.snapshot(),
-            **({} if self.watch is None else {self.watch.name: self.watch.snapshot()}),
+            self.models.name: self.models.snapshot(),
             **({} if self.book is None else prefixed(self.book.name, self.book.snapshot())),
             self.sessions.name: self.sessions.snapshot(),
             **prefixed(self.hesitating.name, self.hesitating.snapshot()),
@@ -240,10 +239,9 @@ class ReplayHost:
             self.sessions.name: self.sessions.changes(),
             self.hesitating.name: self.hesitating.changes(),
             self.decisions.name: self.decisions.snapshot(),
+            self.models.name: self.models.snapshot(),
             "replay": msgspec.msgpack.encode(self._batches),
         }
-        if self.watch is not None:
-            own[self.watch.name] = self.watch.snapshot()
         if self.book is not None:
             own[self.book.name] = self.book.changes()
         engine, beside = self.engine.changes(), gather(own)
@@ -259,8 +257,7 @@ class ReplayHost:
                 self.sessions.restore_parts(under(self.sessions.name, parts))
             self.hesitating.restore_parts(under(self.hesitating.name, parts))
             self.decisions.restore(parts[self.decisions.name])
-            if self.watch is not None:
-                self.watch.restore(parts[self.watch.name])
+            self.models.restore(parts[self.models.name])
             if self.book is not None:
                 self.book.restore_parts(under(self.book.name, parts))
             self._batches = msgspec.msgpack.decode(parts["replay"], type=int)
@@ -271,11 +268,15 @@ class ReplayHost:
 
 
 def _customers(
-    book: OrderBook | None, model: RepeatModel | None, journeys: Journeys, path: Path
-) -> Repeat | None:
+    book: OrderBook | None,
+    model: RepeatModel | None,
+    served: Loaded | None,
+    journeys: Journeys,
+    path: Path,
+) -> Customers:
     if book is None or model is None or journeys.period.until is None:
-        return None
-    return write_customers(book.purchases(), model, journeys.period.until, path)
+        return Customers()
+    return write_customers(book.purchases(), model, journeys.period.until, path, served)
 
 
 def _reasons(journal: SqliteJournal, out: Path, intent: Intent | None) -> Reasons | None:
@@ -308,14 +309,6 @@ def write_summary(summary: Summary, folder: Path) -> None:
     """Write ``summary.json`` and ``report.html``."""
     (folder / "summary.json").write_text(to_json(summary) + "\n", encoding="utf-8")
     write_report(summary, folder / "report.html")
-
-
-def _models(
-    served: Loaded | None, watch: InputWatch | None, journeys: Journeys
-) -> list[ModelHealth]:
-    if served is None or watch is None:
-        return []
-    return [health_of_model(served, watch, journeys.intent)]
 
 
 def _reopen(features: Path) -> None:

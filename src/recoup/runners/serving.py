@@ -1,6 +1,8 @@
 """The models of a registry that serve a replay: intent, hesitation, repeat purchase."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
@@ -19,16 +21,16 @@ class Serving(msgspec.Struct, frozen=True):
 
     Parameters
     ----------
-    intent, served
-        Purchase intent, and what the registry keeps beside it.
-    hesitation, repeat
-        How long shoppers wait, and who buys again.
+    intent, hesitation, repeat
+        Purchase intent, how long shoppers wait, and who buys again.
+    served
+        Name -> what the registry keeps of each.
     """
 
     intent: IntentModel | None = None
-    served: Loaded | None = None
     hesitation: HesitationModel | None = None
     repeat: RepeatModel | None = None
+    served: dict[str, Loaded] = {}
 
     @property
     def names(self) -> dict[str, str | None]:
@@ -51,13 +53,15 @@ def load_serving(registry: Path) -> Serving:
     """
     with Registry(registry, read_only=True) as models:
         names = set(models.names())
-    none = not names & {INTENT, HESITATION, REPEAT}
-    intent, served = (
-        load_intent(registry, serving=True) if INTENT in names or none else (None, None)
-    )
-    return Serving(
-        intent,
-        served,
-        load_hesitation(registry, serving=True) if HESITATION in names else None,
-        load_repeat(registry, serving=True) if REPEAT in names else None,
-    )
+    wanted = names & LOADERS.keys() or {INTENT}
+    found = {name: load(registry, serving=True) for name, load in LOADERS.items() if name in wanted}
+    ours = {name: model for name, (model, _) in found.items()}
+    return Serving(**ours, served={name: loaded for name, (_, loaded) in found.items()})
+
+
+LOADERS: Final[dict[str, Callable[..., tuple[Any, Loaded]]]] = {
+    INTENT: load_intent,
+    HESITATION: load_hesitation,
+    REPEAT: load_repeat,
+}
+"""Name of a model in the registry, and in :class:`Serving` -> what loads it with its card."""
