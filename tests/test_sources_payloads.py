@@ -11,12 +11,11 @@ import polars as pl
 import pytest
 
 from recoup.errors import ConfigError, SourceError
-from recoup.events import MONEY, check_batch
+from recoup.events import MONEY, check_batch, micros_of
 from recoup.runners.replay import replay_source
 from recoup.sources import FORMATS, inspect_log, open_source
 from recoup.sources.payloads import PAYLOAD_FORMATS, Decoded, decode, recognise
 from recoup.sources.payloads.draft import CONTACT, Draft
-from recoup.sources.payloads.scalars import micros_of
 from recoup.sources.payloads.snowplow import TRACKER
 from recoup.stores import SqliteJournal
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from recoup.events import check_batch
+from recoup.events import check_batch, micros_of
 from recoup.sources import open_source
 from recoup.sources.payloads import PAYLOAD_FORMATS, decode, recognise
 from recoup.sources.payloads.draft import Draft
-from recoup.sources.payloads.scalars import micros_of
 
 FIXTURES = Path(__file__).parent / "fixtures" / "payloads"
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)

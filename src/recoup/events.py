@@ -6,6 +6,7 @@ row number. Kernels never see frames: :func:`encode` turns the columns they ask 
 arrays, with every entity as a stable 64-bit hash.
 """
 
+import datetime as dt
 from collections.abc import Iterable
 from typing import Final
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from recoup.errors import SchemaError
 
 MICROS: Final = 1_000_000
+
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 """Money and every summed measure are int64 counts of 1e-6 units; times are int64 microseconds."""
 
 EVENT_NAMES: Final = (
@@ -184,6 +187,18 @@ class EventBatch(msgspec.Struct, frozen=True):
         if name not in self._encoded:
             self._encoded[name] = _encode_column(self, name)
         return self._encoded[name]
+
+
+def micros_of(when: dt.datetime) -> int:
+    """Give a moment as int64 microseconds since 1970 UTC; one without a zone is UTC.
+
+    Examples
+    --------
+    >>> micros_of(dt.datetime(1970, 1, 2))
+    86400000000
+    """
+    zoned = when.replace(tzinfo=dt.UTC) if when.tzinfo is None else when
+    return (zoned - EPOCH) // dt.timedelta(microseconds=1)
 
 
 def empty_frames() -> tuple[pl.DataFrame, pl.DataFrame]:

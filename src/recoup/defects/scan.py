@@ -143,5 +143,5 @@ def _intervals(gain: NDArray[np.float64]) -> tuple[float, float, int, int]:
         weighed = best + (log_open if hour == count - 1 else log_any)
         if weighed > top:
             top, start, stop = weighed, begin, hour + 1
-    mass = np.log(any_weight * total + open_weight * running)
-    return max(mass, top), top, start, stop
+    mass = any_weight * total + open_weight * running  # may be too small for a number; `top` is not
+    return max(np.log(mass), top) if mass > 0.0 else top, top, start, stop

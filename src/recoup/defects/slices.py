@@ -103,12 +103,12 @@ def _group(frame: pl.DataFrame, names: list[str]) -> Iterator[tuple[Slice, float
         .group_by(names, maintain_order=True)
         .agg("row", "at", pl.col("p").sum())
     )
-    if groups.height < 2 and len(names) == 1:  # noqa: PLR2004
-        return
     large = groups.filter(pl.col("p") >= LEAST_EXPECTED)
+    if large.is_empty() or (groups.height < 2 and len(names) == 1):  # noqa: PLR2004
+        return
     ends = large["row"].list.len().cum_sum().to_numpy()[:-1]
     rows = np.split(large["row"].explode().to_numpy().astype(np.int64), ends)
     at = np.split(large["at"].explode().to_numpy(), ends)
     entities = large.select(names).to_dicts()
-    for entity, own, met, expected in zip(entities, rows, at, large["p"], strict=False):
+    for entity, own, met, expected in zip(entities, rows, at, large["p"], strict=True):
         yield Slice(entity, own, met), expected

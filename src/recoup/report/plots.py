@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from recoup.decisions import Defect
+from recoup.events import EPOCH
 from recoup.report import palette, story, words
 from recoup.report.summary import Day, DayDecisions, IntentBin, Summary
 
@@ -55,7 +56,6 @@ SHOWN_DEFECTS: Final = 10
 SHOWN_SPANS: Final = 5
 SHOWN_DATES: Final = 8
 SHOWN_BARS: Final = 120
-EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 Dated = TypeVar("Dated", Day, DayDecisions)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from recoup.engine import Step
-from recoup.events import TIMESTAMP
+from recoup.events import EPOCH, TIMESTAMP
 from recoup.friction.orders import DAY, PURCHASES, Orders, orders_of, purchases_of
 from recoup.friction.repeat import NAMES, RepeatModel, inputs_at
 from recoup.friction.watch import InputWatch
@@ -20,7 +20,7 @@ from recoup.report import ModelHealth
 from recoup.report.model_health import parts_of
 from recoup.report.repeat import EDGES_DAYS, LookedBack, OverdueBin, Repeat
 from recoup.runners.lifecycle import Loaded, health_of_model
-from recoup.runners.repeat import EPOCH, day_of
+from recoup.runners.repeat import day_of
 from recoup.state import Changes
 
 CUSTOMERS: Final = "customers.parquet"

@@ -22,7 +22,7 @@ from recoup.models.packing import digest, pack, unpack
 from recoup.non_shoppers import Rules
 from recoup.runners.backfill import admitted
 from recoup.runners.lifecycle import NAMED, Loaded, Witness, keep_model, load_model
-from recoup.runners.training import micros_of, period_of
+from recoup.runners.training import period_of
 from recoup.sources import Source
 
 HESITATION: Final = "hesitation"
@@ -63,7 +63,7 @@ def train_hesitation_on(
         If too few waits end.
     """
     features, settings = standard_features(), HesitationSettings()
-    witness = Witness(source.name, micros_of(until))
+    witness = Witness(source.name, period_of(start, until).until)
     trained = train_hesitation(
         witness.watch(admitted(source, progress)),
         FeatureStore(features),

@@ -4,12 +4,10 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import polars as pl
-
 from recoup.causal.incidents import Incident, IncidentCost, incident_cost
 from recoup.causal.session_table import episodes, session_table
 from recoup.errors import ConfigError
-from recoup.events import CONTEXT, ENTITIES, ENTITY_LABELS
+from recoup.events import CONTEXT, ENTITIES, ENTITY_LABELS, micros_of
 from recoup.runners.backfill import admitted
 from recoup.sources import Source
 
@@ -57,10 +55,6 @@ def incident_in(
             hint=f"one or more of {', '.join(sorted((*ENTITIES, *CONTEXT)))}",
         )
     sessions = episodes(session_table(admitted(source, progress), columns), horizon_s)
-    incident = Incident("touched", _micros(since), None if until is None else _micros(until))
+    incident = Incident("touched", micros_of(since), None if until is None else micros_of(until))
     adjust = [name for name in ADJUSTED if name not in columns]
     return incident_cost(sessions, incident, adjust=adjust, horizon_s=horizon_s, level=level)
-
-
-def _micros(moment: dt.datetime) -> int:
-    return int(pl.Series([moment]).dt.epoch("us")[0])

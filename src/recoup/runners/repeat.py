@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recoup.events import EventBatch, hash_column
+from recoup.events import EPOCH, EventBatch, hash_column
 from recoup.friction.orders import DAY, Orders, collect_orders
 from recoup.friction.repeat import NAMES, RepeatModel
 from recoup.friction.repeat_training import Held, RepeatSettings, evaluate_repeat, fit_repeat
@@ -31,8 +31,6 @@ LIMITS: Final = (
     "An order that was returned in full counts as a purchase.",
     "A prediction is no effect: who is unlikely to buy need not be whom a reminder helps.",
 )
-
-EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def train_repeat_on(

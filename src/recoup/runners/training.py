@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from recoup.events import micros_of
 from recoup.features import FeatureStore, standard_features
 from recoup.friction import IntentModel, Period
 from recoup.friction.intent_context import CONTEXT_COLUMNS
@@ -79,7 +80,7 @@ def train_intent_on(
     """
     features = standard_features()
     settings = IntentSettings(most_rows=most_rows)
-    witness, judged = Witness(source.name, micros_of(until)), _Judged()
+    witness, judged = Witness(source.name, period_of(start, until).until), _Judged()
     model, metrics = train_intent(
         witness.watch(admitted(source)),
         FeatureStore(features),
@@ -200,11 +201,5 @@ class _Judged:
 
 def period_of(start: dt.datetime | None, until: dt.datetime | None) -> Period:
     """Give the period between two moments; None is unbounded."""
-    return Period(micros_of(start), micros_of(until))
-
-
-def micros_of(moment: dt.datetime | None) -> int | None:
-    """Give a moment as int64 microseconds UTC."""
-    if moment is None:
-        return None
-    return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    bounds = (None if each is None else micros_of(each) for each in (start, until))
+    return Period(*bounds)

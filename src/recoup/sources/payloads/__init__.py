@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Final
 
 from recoup.errors import ConfigError, SourceError
+from recoup.events import micros_of
 from recoup.sources.files import LogFile
 from recoup.sources.payloads import cloudevents, ga4_bigquery, ga4_mp, segment, snowplow
 from recoup.sources.payloads.base import PayloadFormat
 from recoup.sources.payloads.documents import read_documents
 from recoup.sources.payloads.draft import Decoded, Draft, Warned, decoded
 from recoup.sources.payloads.identity import Links
-from recoup.sources.payloads.scalars import micros_of
 from recoup.sources.payloads.source import PayloadSource
 
 __all__ = [

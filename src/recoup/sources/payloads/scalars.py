@@ -22,6 +22,7 @@ from recoup.events import (
     MICROS,
     MONEY,
     REALS,
+    micros_of,
 )
 from recoup.sources.values import (
     EARLIEST,
@@ -36,9 +37,7 @@ from recoup.sources.values import (
     TRUE,
 )
 
-EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 UNITS: Final = {"s": MICROS, "ms": 1000, "us": 1}
-MICROSECOND: Final = dt.timedelta(microseconds=1)
 _NULLS: Final = frozenset(NULLS)
 _CODE_AND_SPACE: Final = re.compile(
     r"^\s*[A-Z]{3}\s*|\s*[A-Z]{3}\s*$|[\s$\u20ac\u00a3\u00a5\u20b9']"
@@ -238,12 +237,6 @@ def _iso(written: str) -> int:
         raise Unreadable("bad_timestamp") from None
 
 
-def micros_of(when: dt.datetime) -> int:
-    """Give a datetime as int64 microseconds; one without a zone is UTC."""
-    zoned = when.replace(tzinfo=dt.UTC) if when.tzinfo is None else when
-    return (zoned - EPOCH) // MICROSECOND
-
-
 def _epoch(found: float, value: object, unit: str) -> int:
     size = abs(found)
     exact = (
@@ -286,7 +279,7 @@ def placed(micros: int | None, now: int) -> int:
 
 
 EARLIEST_US: Final = micros_of(EARLIEST)
-SKEW_US: Final = SKEW // MICROSECOND
+SKEW_US: Final = SKEW // dt.timedelta(microseconds=1)
 
 
 def path_of(url: object) -> str | None:

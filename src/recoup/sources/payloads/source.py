@@ -11,7 +11,7 @@ import polars as pl
 
 from recoup.decisions import Finding
 from recoup.errors import SourceError
-from recoup.events import EventBatch
+from recoup.events import EventBatch, micros_of
 from recoup.sources.base import ROWS, SourceBatch
 from recoup.sources.convert import Converted
 from recoup.sources.drift import iso
@@ -22,7 +22,6 @@ from recoup.sources.payloads.base import PayloadFormat
 from recoup.sources.payloads.documents import Document, read_documents
 from recoup.sources.payloads.draft import Draft, Warned
 from recoup.sources.payloads.identity import Links
-from recoup.sources.payloads.scalars import micros_of
 from recoup.sources.readers import empty_log
 from recoup.sources.tables import BLOCK, Block, dead_frame, dead_letter
 from recoup.sources.tally import Tally
