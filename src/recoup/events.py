@@ -201,6 +201,28 @@ def micros_of(when: dt.datetime) -> int:
     return (zoned - EPOCH) // dt.timedelta(microseconds=1)
 
 
+def moment_of(micros: int) -> dt.datetime:
+    """Give microseconds since 1970 as a moment UTC.
+
+    Examples
+    --------
+    >>> moment_of(86400000000).isoformat()
+    '1970-01-02T00:00:00+00:00'
+    """
+    return EPOCH + dt.timedelta(microseconds=micros)
+
+
+def iso(micros: int) -> str:
+    """Give microseconds since 1970 as ISO 8601 UTC.
+
+    Examples
+    --------
+    >>> iso(86400000000)
+    '1970-01-02T00:00:00Z'
+    """
+    return moment_of(micros).isoformat().replace("+00:00", "Z")
+
+
 def empty_frames() -> tuple[pl.DataFrame, pl.DataFrame]:
     """Make an events frame and an items frame without rows."""
     return pl.DataFrame(schema=EVENT_SCHEMA), pl.DataFrame(schema=ITEM_SCHEMA)

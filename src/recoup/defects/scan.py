@@ -135,7 +135,7 @@ def _intervals(gain: NDArray[np.float64]) -> tuple[float, float, int, int]:
     top, start, stop = -np.inf, 0, 1
     best, begin = 0.0, 0
     for hour in range(count):
-        running = min((running + 1.0) * np.exp(min(gain[hour], 300.0)), _HUGE)
+        running = min((running + 1.0) * np.exp(min(gain[hour], 200.0)), _HUGE)
         total = min(total + running, _HUGE)
         if best <= 0.0:
             best, begin = 0.0, hour

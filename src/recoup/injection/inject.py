@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from recoup.errors import ConfigError, SourceError
+from recoup.events import iso
 from recoup.injection.plan import Plan, in_sessions, make_plan
 from recoup.injection.shop import ShopLog
 from recoup.injection.spec import InjectionSpec
@@ -69,8 +70,8 @@ def inject_log(
     truth = {
         "source": path.resolve().name,
         "seed": spec.seed,
-        "from": _iso(int(moments.min())),
-        "to": _iso(int(moments.max())),
+        "from": iso(int(moments.min())),
+        "to": iso(int(moments.max())),
         **plan.truth,
         "totals": {
             "events": events.height,
@@ -107,8 +108,3 @@ def _in_order_of_the_log(plan: Plan, place: pl.Series) -> Plan:
         for change in plan.changes
     ]
     return Plan(plan.gone[back], plan.delay_us[back], plan.copies[back], changes, plan.truth)
-
-
-def _iso(micros: int) -> str:
-    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
-    return moment.isoformat().replace("+00:00", "Z")

@@ -14,7 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from recoup.errors import ConfigError
-from recoup.events import CONTEXT, MICROS
+from recoup.events import CONTEXT, MICROS, iso, micros_of
 from recoup.injection.spec import DefectSpec, InjectionSpec
 
 GAP: Final = dt.timedelta(minutes=30)
@@ -304,4 +304,4 @@ def _label(log: pl.DataFrame, defect: DefectSpec, met: int, hit: int) -> dict[st
 
 
 def _iso(moment: dt.datetime) -> str:
-    return moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+    return iso(micros_of(moment))

@@ -1,6 +1,5 @@
 """The demo: the whole loop, closed, on a simulated shop whose truth is known."""
 
-import datetime as dt
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from recoup.causal import Lift
 from recoup.causal.holdout import HoldoutComparison
 from recoup.decisions import DECISION_SCHEMA, OUTCOME_SCHEMA, Defect
 from recoup.engine import Engine, Settings
-from recoup.events import MICROS
+from recoup.events import MICROS, moment_of
 from recoup.features import FeatureStore, standard_features
 from recoup.friction import IntentModel, Period
 from recoup.friction.hesitation import HesitationModel
@@ -276,9 +275,9 @@ def _state(
 ) -> DemoState:
     journeys, carts = host.sessions.totals(), host.engine.carts()
     return DemoState(
-        begin=_moment(shop.begin),
-        end=_moment(shop.end),
-        now=_moment(shop.now),
+        begin=moment_of(shop.begin),
+        end=moment_of(shop.end),
+        now=moment_of(shop.now),
         events=runner.totals.events,
         events_per_second=rate,
         sessions=journeys.sessions,
@@ -292,10 +291,6 @@ def _state(
         carts=carts.opened,
         abandoned=sum(carts.abandoned.values()),
     )
-
-
-def _moment(micros: int) -> dt.datetime:
-    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
 
 
 class _NoFeed:

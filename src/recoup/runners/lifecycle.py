@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError
-from recoup.events import EventBatch, hash64
+from recoup.events import EventBatch, hash64, iso
 from recoup.friction.watch import InputWatch, Reference
 from recoup.models.card import Fingerprint, ModelCard
 from recoup.report.model_card import card_in_words, reliability_figure
@@ -244,5 +244,4 @@ def _now() -> str:
 def _iso(micros: int | None) -> str | None:
     if micros is None:
         return None
-    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
-    return moment.isoformat().replace("+00:00", "Z")
+    return iso(micros)

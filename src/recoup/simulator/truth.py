@@ -5,13 +5,12 @@ the defect and without interventions. Draws are counted per visitor and step, so
 met the defect can differ, and only they are run again.
 """
 
-import datetime as dt
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recoup.events import MICROS
+from recoup.events import MICROS, iso
 from recoup.interventions import INTERVENTIONS
 from recoup.simulator import layout as at
 from recoup.simulator.acts import LEDGER
@@ -162,9 +161,3 @@ def nuisance_truth(world: World, scenario: Scenario, lost: NDArray[np.int64]) ->
         "nuisances": told,
         "stock": [out | {"from": iso(out["from"]), "to": iso(out["to"])} for out in gone],
     }
-
-
-def iso(micros: int) -> str:
-    """Give a moment, microseconds UTC, as ISO 8601."""
-    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
-    return moment.isoformat().replace("+00:00", "Z")

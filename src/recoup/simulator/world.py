@@ -1,6 +1,5 @@
 """A shop as arrays: its goods, its visitors, its rhythm, and a scenario's defects and effects."""
 
-import datetime as dt
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.errors import ConfigError
+from recoup.events import micros_of
 from recoup.interventions import INTERVENTIONS
 from recoup.settings import moment
 from recoup.simulator import catalogue, layout, rates
@@ -172,8 +172,7 @@ def part_of(world: World, visitors: NDArray[np.int64]) -> World:
 
 
 def _moment(text: str) -> int:
-    since = moment(text, where="the scenario's start") - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    return since // dt.timedelta(microseconds=1)
+    return micros_of(moment(text, where="the scenario's start"))
 
 
 _FIRST, _KNOWN, _TRAIT = 11, 12, 13

@@ -7,7 +7,6 @@ missing values lies apart for a while (``ids_missing`` for what names things, el
 ``null_rate_shift``).
 """
 
-import datetime as dt
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
@@ -18,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recoup.decisions import Finding
+from recoup.events import iso
 from recoup.sources.values import NULLS
 
 HOUR_US: Final = 3_600_000_000
@@ -195,18 +195,6 @@ def has_value(column: pl.Series) -> pl.Series:
     if column.dtype == pl.String:
         return column.is_not_null() & ~column.is_in(NULLS).fill_null(value=False)
     return column.is_not_null()
-
-
-def iso(micros: int) -> str:
-    """Write a moment as ISO 8601 UTC, in seconds.
-
-    Examples
-    --------
-    >>> iso(1_473_000_000_000_000)
-    '2016-09-04T14:40:00Z'
-    """
-    moment = dt.datetime.fromtimestamp(micros // 1_000_000, dt.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _rate(rows: Counts, present: Counts, first: int, last: int) -> float:

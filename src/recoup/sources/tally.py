@@ -6,8 +6,9 @@ from typing import Final
 import polars as pl
 
 from recoup.decisions import Finding
+from recoup.events import iso
 from recoup.sources.convert import Converted, read_columns
-from recoup.sources.drift import Watch, iso
+from recoup.sources.drift import Watch
 from recoup.sources.follow import Renamed
 from recoup.sources.mapping import Mapping
 

@@ -11,10 +11,9 @@ import polars as pl
 
 from recoup.decisions import Finding
 from recoup.errors import SourceError
-from recoup.events import EventBatch, micros_of
+from recoup.events import EventBatch, iso, micros_of
 from recoup.sources.base import ROWS, SourceBatch
 from recoup.sources.convert import Converted
-from recoup.sources.drift import iso
 from recoup.sources.emit import Stretch, emit, in_order
 from recoup.sources.files import LogFile
 from recoup.sources.native import MAPPING
