@@ -5,12 +5,14 @@ import datetime as dt
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recoup.defects.baseline import design, fit_probability
 from recoup.defects.ranking import Ranking, rank
 from recoup.defects.risks import Step
-from recoup.defects.scan import scan
+from recoup.defects.scan import _intervals, scan
 from recoup.defects.severity import lost_share
 from recoup.defects.slices import Slice, slices_of, slices_within
 from recoup.defects.tables import CONTEXTS, LEVELS
@@ -186,6 +188,22 @@ def test_a_defect_that_still_lasts_is_likelier_than_one_that_ended() -> None:
     )
     assert (lasting.start, lasting.stop) == (80, 100)
     assert lasting.log_factor > ended.log_factor + 1.0
+
+
+@given(st.lists(st.floats(-3, 3).filter(bool), min_size=1, max_size=12))
+def test_all_intervals_are_weighed_and_the_best_is_named(gains: list[float]) -> None:
+    count, sums = len(gains), np.concatenate([[0.0], np.cumsum(gains)])
+    weighed = {
+        (start, stop): sums[stop]
+        - sums[start]
+        + np.log(1 / (count * (count + 1)) + (stop == count) * 0.5 / count)
+        for start in range(count)
+        for stop in range(start + 1, count + 1)
+    }
+    weight, top, start, stop = _intervals(np.array(gains))
+    assert weight == pytest.approx(np.logaddexp.reduce(list(weighed.values())), abs=1e-9)
+    assert top == pytest.approx(max(weighed.values()), abs=1e-9)
+    assert weighed[start, stop] == pytest.approx(top, abs=1e-9)
 
 
 def test_an_hour_may_have_any_number_of_shoppers() -> None:
