@@ -324,3 +324,37 @@ def test_error_on_splits_of_those_who_got_nothing(data_dir: Path) -> None:
     error = always_valid.hillstrom(data_dir, "visit", splits=300)["error"]
     assert error["anytime"] <= stats.binom.ppf(0.999, 300, 0.05) / 300
     assert error["fixed, read at every look"] > 0.15
+
+
+def test_segments_and_looks_too_thin_for_a_spread_are_left_out_and_told() -> None:
+    rng = np.random.default_rng(8)
+    rows = 400
+    table = pl.DataFrame(
+        {
+            "arm": np.where(rng.random(rows) < 0.5, "old", "new"),
+            "spent": rng.random(rows),
+            "visits": np.where(np.arange(rows) < 20, 0, 1),  # none in the first looks
+            "before": rng.random(rows),
+            "device": ["tablet", *(["phone", "desk"] * (rows // 2))][:rows],
+            "hour": np.arange(rows) // 4,
+        }
+    )
+    found = evaluate_experiment(
+        table,
+        arm="arm",
+        control="old",
+        metrics=[Metric(top="spent", bottom="visits")],
+        covariates=["before"],
+        segment="device",
+        time="hour",
+    )
+    assert [each.segment for each in found.segments] == ["desk", "phone"]
+    assert found.warnings[-1] == (
+        "1 effects in a segment are left out: an arm has under two units there"
+    )
+    assert found.sequence[0].time == 5
+    with pytest.raises(SchemaError, match="two units in either arm"):
+        evaluate_experiment(
+            table.unique("arm"), arm="arm", control="old", metrics=[Metric(top="spent")],
+            covariates=["before"],
+        )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recoup.causal.heavy_learners import PLACES, econml_learner
+from recoup.causal.heavy_learners import PLACES, PROPENSITY_MODEL, LoggedChance, econml_learner
 from recoup.causal.uplift import Experiment, judge_targeting, learn_uplift
 from recoup.errors import ConfigError
 
@@ -22,7 +22,16 @@ class Forest:
         self.made.append(settings)
         self._effects = np.zeros(2)
 
-    def fit(self, outcome: np.ndarray, treated: np.ndarray, /, *, X: np.ndarray) -> "Forest":  # noqa: N803
+    def fit(
+        self,
+        outcome: np.ndarray,
+        treated: np.ndarray,
+        /,
+        *,
+        X: np.ndarray,  # noqa: N803 - EconML's names
+        W: np.ndarray,  # noqa: N803
+    ) -> "Forest":
+        assert W.shape == (len(outcome), 1)
         assert set(np.unique(treated)) == {0, 1}
         for side in (0, 1):
             rows = (X[:, 0] > 0) == side
@@ -68,6 +77,8 @@ def test_learners_are_fitted_out_of_fold_and_judged_as_our_own(
     assert len(forest.made) == 2  # a model a fold, each fitted on the other
     assert all(made["random_state"] == 0 and made["n_jobs"] == 1 for made in forest.made)
     assert all(("discrete_treatment" in made) == (".dml" in PLACES[name]) for made in forest.made)
+    chance = PROPENSITY_MODEL[PLACES[name]]
+    assert all(isinstance(made[chance], LoggedChance) for made in forest.made)
 
 
 def test_targeting_takes_them_too(forest: type[Forest]) -> None:
@@ -84,3 +95,25 @@ def test_without_econml_the_error_says_what_to_install(monkeypatch: pytest.Monke
         econml_learner()
     assert "recoup[econml]" in str(refused.value.hint)
     importlib.import_module("recoup.causal")  # nothing else needs it
+
+
+def uneven(seed: int = 2) -> Experiment:
+    """Acted on more often where the act helps: a guess of the propensity would have to see it."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(2_000, 2))
+    chance = np.where(x[:, 0] > 0, 0.8, 0.3)
+    treated = (rng.random(2_000) < chance).astype(np.int64)
+    outcome = treated * (x[:, 0] > 0) + 0.5 * rng.normal(size=2_000)
+    return Experiment(features=x, treated=treated, outcome=outcome, propensity=chance)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # EconML's own, of scikit-learn's next versions
+@pytest.mark.parametrize("name", PLACES)
+def test_econml_itself_finds_whom_the_act_helps(name: str) -> None:
+    pytest.importorskip("econml", reason="the extra recoup[econml] is not installed")
+    few_trees = {"n_estimators": 48} if "Forest" in name else {}
+    found = learn_uplift(uneven(), learner=econml_learner(name, **few_trees))
+    assert found.groups[0].low > 0.7
+    assert found.groups[-1].high < 0.3
+    assert 0.6 < found.calibration.value < 1.6

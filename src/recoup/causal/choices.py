@@ -17,7 +17,7 @@ from recoup.causal.journeys import (
     state_features,
     state_labels,
 )
-from recoup.causal.tables import key_codes, number_column, require_columns
+from recoup.causal.tables import key_codes, named_codes, number_column, require_columns
 from recoup.errors import ConfigError, SchemaError
 
 _LEAST_PROPENSITY: Final = 1e-9
@@ -114,7 +114,7 @@ def choices_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
     """
     named = (journey, time, *state, action, propensity, outcome, availability, cluster)
     require_columns(table, named)
-    cells = (key_codes(table, [journey]), key_codes(table, [time]))
+    cells = (named_codes(table, journey), named_codes(table, time))
     shape = (int(cells[0].max()) + 1, int(cells[1].max()) + 1)
     if len(np.unique(cells[0] * shape[1] + cells[1])) < table.height:
         raise SchemaError("Expected one row a journey and time, got several")
@@ -124,13 +124,13 @@ def choices_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
     )
     chance = number_column(chances, propensity, low=_LEAST_PROPENSITY, high=1)
     per_journey = PerJourney(table, cells[0], shape[0])
-    clusters = None if cluster is None else per_journey.codes(cluster)
+    clusters = None if cluster is None else per_journey.clusters(cluster)
     return Choices(
         times=table.get_column(time).unique().sort().to_list(),
         states=state_labels(table, state),
         actions=table.get_column(action).unique().sort().to_list(),
         state=spread_cells(shape, cells, key_codes(table, state), fill=-1),
-        action=spread_cells(shape, cells, key_codes(table, [action]), fill=-1),
+        action=spread_cells(shape, cells, named_codes(table, action), fill=-1),
         features=state_features(table, state, shape, cells),
         is_open=spread_cells(shape, cells, available, fill=False),
         propensity=spread_cells(shape, cells, chance, fill=1.0),

@@ -15,7 +15,7 @@ from recoup.causal.excursion import (
     read_points,
     solve_terms,
 )
-from recoup.causal.nuisance import RegressorFactory, TreeMeans
+from recoup.causal.nuisance import RegressorFactory, TreeMeans, fit_regressor
 from recoup.causal.tables import key_codes, reals, require_columns
 from recoup.errors import ConfigError, SchemaError
 
@@ -177,7 +177,6 @@ def _cross_fit(
         held = fold == part
         for arm, found in ((1.0, acting), (0.0, waiting)):
             learn = ~held & opened & (points.act == arm)
-            model = regressor()
-            model.fit(inputs[learn], points.outcome[learn], sample_weight=None)
+            model = fit_regressor(regressor, inputs[learn], points.outcome[learn])
             found[held] = model.predict(inputs[held])
     return acting, waiting

@@ -15,7 +15,7 @@ import polars as pl
 from scipy import optimize, stats
 
 from recoup.causal.estimate import Estimate, Floats, Ints
-from recoup.causal.tables import key_codes, number_column, reals, require_columns
+from recoup.causal.tables import named_codes, number_column, reals, require_columns
 from recoup.errors import ConfigError, SchemaError
 
 INTERCEPT: Final = "intercept"
@@ -337,8 +337,8 @@ def read_points(
         propensity=number_column(filled, propensity, low=low, high=high),
         is_open=is_open,
         moderators=_design(table, moderators),
-        cluster=key_codes(table, [cluster or journey]),
-        journey=key_codes(table, [journey]),
+        cluster=named_codes(table, cluster or journey),
+        journey=named_codes(table, journey),
     )
 
 

@@ -5,7 +5,7 @@ moment and stopped whenever one likes, at the price of wider intervals. Errors a
 was assigned: rows of one visitor, or of one block of a switchback design, count as one unit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -269,7 +269,10 @@ def evaluate_experiment(  # noqa: PLR0913 - columns of a table, by keyword
         sequence=[] if time is None else _looks(rows, table.get_column(time), metrics[0], used),
         decision=decision,
         refused=decision.reason if ratio.mismatch else None,
-        warnings=_warnings(units, cluster, horizon),
+        warnings=[
+            *_warnings(units, cluster, horizon),
+            *([] if segment is None else _thin(segments, table.get_column(segment), rows)),
+        ],
         test=used.test,
         correction=used.correction,
         level=used.level,
@@ -361,19 +364,21 @@ def _segments(
     found = []
     for label in labels:
         here = rows.take((column == label).to_numpy())
-        for code in range(1, len(rows.names)):
+        for code, units in _told(here, metric):
             compared = rules.compare(here.compared(metric, code), level=level)
-            units = here.units()
             name = rows.names[code]
-            found.append(
-                SegmentEffect(
-                    **_ends(compared),
-                    arm=name,
-                    segment=label,
-                    units=units[name] + units[rows.names[0]],
-                )
-            )
+            found.append(SegmentEffect(**_ends(compared), arm=name, segment=label, units=units))
     return found
+
+
+def _told(rows: TrialRows, metric: Metric) -> Iterator[tuple[int, int]]:
+    """Give the arms with enough rows for a spread, and their units with the control's."""
+    counts = list(rows.units().values())
+    divisor = np.ones(len(rows.arm)) if metric.bottom is None else rows.columns[metric.bottom]
+    sums = np.bincount(rows.arm, divisor, minlength=len(counts))
+    for code in range(1, len(counts)):
+        if min(counts[0], counts[code]) > 1 and sums[0] and sums[code]:
+            yield code, counts[0] + counts[code]
 
 
 def _heterogeneity(segments: Sequence[SegmentEffect]) -> list[Heterogeneity]:
@@ -396,19 +401,21 @@ def _looks(rows: TrialRows, time: pl.Series, metric: Metric, rules: Rules) -> li
     found = []
     for moment in moments.tolist():
         so_far = rows.take(when <= moment)
-        units = so_far.units()
-        for code in range(1, len(rows.names)):
-            name = rows.names[code]
-            both = (units[name], units[rows.names[0]])
-            if min(both) < 2:  # noqa: PLR2004 - a variance needs two
-                continue
-            compared = rules.compare(so_far.compared(metric, code))
-            found.append(Look(**_ends(compared), arm=name, time=labels[moment], units=sum(both)))
+        for code, units in _told(so_far, metric):
+            compared, name = rules.compare(so_far.compared(metric, code)), rows.names[code]
+            found.append(Look(**_ends(compared), arm=name, time=labels[moment], units=units))
     return found
 
 
 def _ends(found: Comparison) -> dict[str, Any]:
     return msgspec.structs.asdict(found)
+
+
+def _thin(segments: Sequence[SegmentEffect], column: pl.Series, rows: TrialRows) -> list[str]:
+    left_out = column.n_unique() * (len(rows.names) - 1) - len(segments)
+    if not left_out:
+        return []
+    return [f"{left_out} effects in a segment are left out: an arm has under two units there"]
 
 
 def _warnings(units: Mapping[str, int], cluster: str | None, horizon: Horizon) -> list[str]:

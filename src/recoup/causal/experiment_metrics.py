@@ -10,7 +10,7 @@ import polars as pl
 from recoup.causal.arms import ArmMean, optimal_slope
 from recoup.causal.estimate import Floats, Ints
 from recoup.causal.journeys import Bools
-from recoup.causal.tables import key_codes, reals
+from recoup.causal.tables import named_codes, reals
 from recoup.errors import ConfigError, SchemaError
 
 
@@ -166,6 +166,8 @@ class _Side(msgspec.Struct, frozen=True):
             codes = np.unique(self.cluster, return_inverse=True)[1]
             outcome, covariates = (_sums(each, codes) for each in (outcome, covariates))
         units, rows = len(outcome), len(self.influence)
+        if units < 2:  # noqa: PLR2004 - a spread needs two
+            raise SchemaError("Expected at least two units in either arm, got fewer")
         scale = rows**2 * (units - 1) / units
         return (covariates.T @ outcome)[:, 0] / scale, covariates.T @ covariates / scale
 
@@ -208,7 +210,7 @@ def read_rows(
         )
     names = [control, *others]
     codes = labels.replace_strict(names, range(len(names)), return_dtype=pl.Int64).to_numpy()
-    clusters = None if cluster is None else key_codes(table, [cluster])
+    clusters = None if cluster is None else named_codes(table, cluster)
     if clusters is not None:
         _check_one_arm(table.get_column(str(cluster)), clusters, codes)
     wanted = {name for metric in metrics for name in (metric.top, metric.bottom) if name}

@@ -9,7 +9,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recoup.causal.estimate import Floats, Ints
-from recoup.causal.tables import key_codes, number_column, reals, require_columns
+from recoup.causal.tables import (
+    cluster_codes,
+    key_codes,
+    named_codes,
+    number_column,
+    numbers,
+    reals,
+    require_columns,
+)
 from recoup.errors import SchemaError
 
 Bools = NDArray[np.bool_]
@@ -137,8 +145,8 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
     named = (journey, time, *state, act, propensity, outcome, availability, cluster, fold, segment)
     require_columns(table, named)
     rows = _Rows(
-        journey=key_codes(table, [journey]),
-        point=key_codes(table, [time]),
+        journey=named_codes(table, journey),
+        point=named_codes(table, time),
         acts=number_column(table, act, low=0, high=1) > 0,
         available=availability_of(table, availability),
     )
@@ -148,7 +156,7 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
     cells = (rows.journey[keep], rows.point[keep])
     is_open = spread_cells(shape, cells, rows.available[keep], fill=False)
     per_journey = PerJourney(kept, cells[0], shape[0])
-    clusters = None if cluster is None else per_journey.codes(cluster)
+    clusters = None if cluster is None else per_journey.clusters(cluster)
     return Journeys(
         times=table.get_column(time).unique().sort().to_list(),
         states=state_labels(kept, state),
@@ -214,6 +222,10 @@ class PerJourney(msgspec.Struct, frozen=True):
         """Give one code a journey, shape (n,)."""
         return self._constant(name, key_codes(self.table, [name]).astype(float)).astype(np.int64)
 
+    def clusters(self, name: str) -> Ints:
+        """Give one code a journey, shape (n,), of what is independent; at least two of them."""
+        return self._constant(name, cluster_codes(self.table, name).astype(float)).astype(np.int64)
+
     def _constant(self, name: str, column: Floats) -> Floats:
         found = np.zeros(self.size)
         found[self.journey] = column
@@ -236,8 +248,8 @@ def availability_of(table: pl.DataFrame, availability: str | None) -> Bools:
 def _propensities(
     kept: pl.DataFrame, propensity: str, is_open: Bools, cells: tuple[Ints, Ints]
 ) -> Floats:
-    column = kept.get_column(propensity).cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    spread = np.where(is_open, spread_cells(is_open.shape, cells, column, fill=0.0), 0.0)
+    column = spread_cells(is_open.shape, cells, numbers(kept, propensity), fill=0.0)
+    spread = np.where(is_open, column, 0.0)
     high = 1 - _LEAST_PROPENSITY
     bad = is_open & ~((spread >= _LEAST_PROPENSITY) & (spread <= high))
     if bad.any():

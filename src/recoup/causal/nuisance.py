@@ -1,5 +1,6 @@
 """Out-of-fold regressions that the scores of delay stand on."""
 
+import inspect
 from collections.abc import Callable
 from typing import Protocol
 
@@ -9,19 +10,52 @@ import numpy as np
 
 from recoup.causal.estimate import Floats, Ints
 from recoup.causal.journeys import Bools, Journeys
+from recoup.errors import ConfigError
 
 
 class Regressor(Protocol):
-    """What predicts a mean: any scikit-learn regressor has this shape."""
+    """What predicts a mean: any scikit-learn regressor, or pipeline, has this shape."""
 
-    def fit(self, features: Floats, target: Floats, /, *, sample_weight: Floats | None) -> object:
-        """Learn from features of shape (n, k) and targets of shape (n,)."""
+    def fit(self, features: Floats, target: Floats, /) -> object:
+        """Learn from features of shape (n, k) and targets of shape (n,).
+
+        Where rows have weights they come as ``sample_weight``.
+        """
 
     def predict(self, features: Floats, /) -> Floats:
         """Give the expected target, shape (n,)."""
 
 
 RegressorFactory = Callable[[], Regressor]
+
+
+def fit_regressor(
+    make: RegressorFactory, features: Floats, target: Floats, weight: Floats | None = None
+) -> Regressor:
+    """Fit a new regressor to rows, shape (n, k) and (n,), with weights of shape (n,) if any.
+
+    Raises
+    ------
+    ConfigError
+        If there are weights, and its ``fit`` takes none.
+
+    Examples
+    --------
+    >>> model = fit_regressor(CellMeans, np.array([[0.0], [0.0], [1.0]]), np.array([1.0, 3.0, 5.0]))
+    >>> model.predict(np.array([[0.0]])).tolist()
+    [2.0]
+    """
+    model = make()
+    if weight is None:
+        model.fit(features, target)
+        return model
+    if "sample_weight" not in inspect.signature(model.fit).parameters:
+        raise ConfigError(
+            f"Expected a regressor whose fit takes sample_weight, got {type(model).__name__}",
+            hint="rows have weights here: take another regressor, or rows that count once each",
+        )
+    model.fit(features, target, sample_weight=weight)  # type: ignore[call-arg]
+    return model
 
 
 class CellMeans:
@@ -195,8 +229,7 @@ class _Fit(msgspec.Struct, frozen=True):
             return found
         weight = None if log.count is None else log.count[learn]
         inputs = self.inputs[:, point]
-        model = self.make()
-        model.fit(inputs[learn], target[learn], sample_weight=weight)
+        model = fit_regressor(self.make, inputs[learn], target[learn], weight)
         found[here] = model.predict(inputs[here])
         return found
 

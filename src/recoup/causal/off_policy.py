@@ -40,7 +40,7 @@ from recoup.causal.estimate import (
 )
 from recoup.causal.logged_decisions import LoggedDecisions
 from recoup.causal.shrinkage import Shrinkage, tune
-from recoup.causal.tables import key_codes, number_column, reals, require_columns
+from recoup.causal.tables import cluster_codes, number_column, reals, require_columns
 from recoup.errors import ConfigError, SchemaError
 
 LEAST_EFFECTIVE_SAMPLE: Final = 30.0
@@ -175,7 +175,7 @@ def evaluate_off_policy(  # noqa: PLR0913 - columns and limits, by keyword
         target=number_column(log, target, low=0.0, high=1.0 + 1e-9),
         quality=None if model is None else reals(log, model),
         value=None if model_value is None else reals(log, model_value),
-        cluster=None if cluster is None else key_codes(log, [cluster]),
+        cluster=None if cluster is None else cluster_codes(log, cluster),
     )
     given = {"clip": clip, "switch": switch, "optimistic": optimistic, "sub_gaussian": sub_gaussian}
     fixed = {name: limit for name, limit in given.items() if limit is not None}
@@ -379,7 +379,7 @@ def _clustered(log: LoggedDecisions, limits: Shrinkage, level: float) -> dict[st
     for name, scores in _row_scores(log, limits).items():
         value = float(scores.mean())
         influence = scores - value
-        if name in ("snips", "sndr"):
+        if name in ("snips", "sndr") and weights.any():
             lift = value if name == "snips" else float((scores - log.model[1]).mean())
             influence -= lift * (weights / weights.mean() - 1)
         se = standard_error(influence, log.cluster)

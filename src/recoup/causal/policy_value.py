@@ -19,7 +19,7 @@ from recoup.causal.choices import Choices
 from recoup.causal.delay import AtTime
 from recoup.causal.estimate import Estimate, Floats, mean_estimate
 from recoup.causal.journeys import Bools
-from recoup.causal.nuisance import CellMeans, RegressorFactory
+from recoup.causal.nuisance import CellMeans, RegressorFactory, fit_regressor
 from recoup.causal.off_policy import refusal
 from recoup.errors import ConfigError
 
@@ -193,8 +193,7 @@ def _fit(
             if not learn.any():  # never seen: what the others gave is the best guess
                 learn = here & train
             if learn.any():
-                model = make()
-                model.fit(inputs[learn, point], following[learn], sample_weight=None)
+                model = fit_regressor(make, inputs[learn, point], following[learn])
                 found[here, point, action] = model.predict(inputs[here, point])
         value = (_wanted(choices, policy, point) * found[:, point]).sum(axis=1)
         following = np.where(here, value, following)

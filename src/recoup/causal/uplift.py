@@ -17,7 +17,7 @@ import numpy as np
 from recoup.causal.estimate import Estimate, Floats, Ints, mean_estimate, normal_estimate
 from recoup.causal.heavy_learners import EffectFactory, learned_effects
 from recoup.causal.journeys import Bools
-from recoup.causal.nuisance import Regressor, RegressorFactory, TreeMeans
+from recoup.causal.nuisance import Regressor, RegressorFactory, TreeMeans, fit_regressor
 from recoup.errors import ConfigError, SchemaError
 
 Learner = Literal["t", "dr", "r"]
@@ -205,8 +205,7 @@ def learn_uplift(
     if folds < 2:  # noqa: PLR2004 - cross-fitting needs another part to learn from
         raise ConfigError(f"Expected at least two folds, got {folds}")
     fold = np.arange(len(data.outcome)) % folds
-    fitted = _cross_fit(data, fold, regressor)
-    score = _effect_scores(data, fitted)
+    score = _effect_scores(data, _cross_fit(data, fold, regressor))
     effect = np.empty(len(fold))
     for part in range(folds):
         held = fold == part
@@ -252,11 +251,11 @@ def judge_targeting(
     learn, judge = data.take(~judged), data.take(judged)
     acts = _predict(learn, judge.features, learner, (regressor, final)) > cost
     fold = np.arange(len(judge.outcome)) % 2
-    fitted = _cross_fit(judge, fold, regressor)
-    score = _effect_scores(judge, fitted) - cost
+    expected = _cross_fit(judge, fold, regressor)
+    score = _effect_scores(judge, expected) - cost
     untreated = judge.treated == 0
-    residual = untreated / (1 - judge.propensity) * (judge.outcome - fitted.untreated)
-    baseline = fitted.untreated + residual
+    residual = untreated / (1 - judge.propensity) * (judge.outcome - expected.untreated)
+    baseline = expected.untreated + residual
     return Targeting(
         share=float(acts.mean()),
         value=mean_estimate(baseline + acts * score, level=level),
@@ -275,17 +274,15 @@ def _predict(
     regressor, final = makers
     if not isinstance(learner, str):
         rows = (learn.outcome, learn.treated.astype(np.int64), learn.features)
-        return learned_effects(learner, rows, features)
+        return learned_effects(learner, rows, learn.propensity, features)
     if learner == "t":
         everyone = np.ones(len(learn.outcome), np.bool_)
         acted, waited = (_fit_arm(learn, everyone, arm, regressor) for arm in (1, 0))
         return acted.predict(features) - waited.predict(features)
     fold = np.arange(len(learn.outcome)) % 2
-    fitted = _cross_fit(learn, fold, regressor)
-    target, weight = _target(learn, fitted, _effect_scores(learn, fitted), learner)
-    model = final()
-    model.fit(learn.features, target, sample_weight=weight)
-    return model.predict(features)
+    expected = _cross_fit(learn, fold, regressor)
+    target, weight = _target(learn, expected, _effect_scores(learn, expected), learner)
+    return fit_regressor(final, learn.features, target, weight).predict(features)
 
 
 def _cross_fit(data: Experiment, fold: Ints, regressor: RegressorFactory) -> _Nuisances:
@@ -300,9 +297,7 @@ def _cross_fit(data: Experiment, fold: Ints, regressor: RegressorFactory) -> _Nu
 
 def _fit_arm(data: Experiment, rows: Bools, arm: int, regressor: RegressorFactory) -> Regressor:
     learn = rows & (data.treated == arm)
-    model = regressor()
-    model.fit(data.features[learn], data.outcome[learn], sample_weight=None)
-    return model
+    return fit_regressor(regressor, data.features[learn], data.outcome[learn])
 
 
 def _effect_scores(data: Experiment, fitted: _Nuisances) -> Floats:

@@ -11,6 +11,7 @@ last point, as a share of that of the best possible order. These are the definit
 scikit-uplift 0.5.1.
 """
 
+import math
 from typing import Literal
 
 import msgspec
@@ -84,7 +85,7 @@ def uplift_area(outcome: Floats, treated: Ints, score: Floats, kind: CurveKind =
     """Give the area above random, as a share of the best order's: 1 is perfect, 0 random.
 
     ``qini`` is the Qini coefficient, ``uplift`` the normalised AUUC. Outcomes are 0 or 1, else
-    there is no best order.
+    there is no best order. NaN where all orders are equal, as when nobody buys.
 
     Raises
     ------
@@ -97,6 +98,8 @@ def uplift_area(outcome: Floats, treated: Ints, score: Floats, kind: CurveKind =
             hint="use curve(...).area_above_line for amounts",
         )
     best = curve(outcome, treated, _best_order(outcome, treated, kind), kind)
+    if best.area_above_line == 0:
+        return math.nan
     return curve(outcome, treated, score, kind).area_above_line / best.area_above_line
 
 

@@ -110,7 +110,7 @@ def decision_windows(
     >>> found.visitors["value"].item(), found.decisions["act_chance"].to_list()
     (39.5, [0.4, 0.4])
     """
-    require_columns(decisions, DECISIONS_READ)
+    require_columns(decisions, DECISIONS_READ, nested=True)
     _require_columns(outcomes, OUTCOMES_READ)
     executed = decisions.filter("executed").select(DECISIONS_READ)
     if executed.is_empty():
