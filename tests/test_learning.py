@@ -226,6 +226,11 @@ def test_from_the_command_line(
     proposal = json.loads(files[1].read_text())
     assert proposal["lower_bound"] == told["proposal"]["lower_bound"]
     assert proposal["gate"]["passes"]
+    ended = proposal["made_from"]["until"]
+    monkeypatch.setattr("sys.argv", ["recoup", "learn", "check", str(files[1]), "--at", ended])
+    with pytest.raises(SystemExit) as gate:
+        main()
+    assert (gate.value.code or 0, capsys.readouterr().out[:7]) == (0, "Passes.")
     assert files[0].read_text().startswith("<!DOCTYPE html>")
     monkeypatch.setattr("sys.argv", [*command[:-1], "2m", "--json"])
     with pytest.raises(SystemExit):

@@ -53,8 +53,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     by_action, by_reason, by_slice
         Name -> decisions, the most frequent first.
-    policies
-        Versions that decided.
+    policies, versions
+        How many versions decided, and which.
     since, until
         When the first and the last of them were made; None without any.
     """
@@ -65,6 +65,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     by_reason: dict[str, int]
     by_slice: dict[str, int]
     policies: int
+    versions: list[str]
     since: dt.datetime | None
     until: dt.datetime | None
 
@@ -339,13 +340,16 @@ def _made(decisions: pl.DataFrame, since: dt.datetime | None, until: dt.datetime
     if until is not None:
         own = own.filter(pl.col("ts") < until)
     first, last = own["ts"].min(), own["ts"].max()
+    named = own["policy"] if "policy" in own.columns else pl.Series([], dtype=pl.String)
+    versions = named.cast(pl.String).drop_nulls().unique().sort().to_list()
     return Made(
         decisions=own.height,
         visitors=own["visitor"].n_unique(),
         by_action=_counts(own["action"]),
         by_reason=_counts(own["reason"]),
         by_slice=_counts(own["slice"]),
-        policies=own["policy"].n_unique() if "policy" in own.columns else 1,
+        policies=len(versions) or 1,
+        versions=versions,
         since=first if isinstance(first, dt.datetime) else None,
         until=last if isinstance(last, dt.datetime) else None,
     )

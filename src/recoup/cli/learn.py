@@ -1,4 +1,4 @@
-"""`recoup learn report`: what the shop's own decisions teach."""
+"""`recoup learn report|check`: what the shop's own decisions teach, and the gate for changes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +7,7 @@ import typer
 
 from recoup.cli.arguments import parse_moment
 from recoup.cli.evaluate_lift import From, Journalled, Until
-from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
+from recoup.cli.output import EXIT_CODES, EXIT_REFUSED, JsonFlag, print_json, stdout
 from recoup.cli.tables import Level
 from recoup.errors import ConfigError
 
@@ -78,6 +78,58 @@ def learn_report_command(
         print_json(found)
     else:
         _print(found, out)
+
+
+@learn.command("check", epilog=f"{EXIT_CODES} {EXIT_REFUSED} the proposal does not pass.")
+def learn_check_command(
+    proposal: Annotated[
+        Path, typer.Argument(metavar="PROPOSAL", help="A file of `recoup learn report --proposal`.")
+    ],
+    *,
+    least_gain: Annotated[
+        float,
+        typer.Option(help="What the gain's lower bound must exceed, a visitor, in currency units."),
+    ] = 0.0,
+    max_age: Annotated[
+        str, typer.Option(help="From the last decision of its log: 14d, 12h, 2w.")
+    ] = "14d",
+    policy: Annotated[
+        str | None, typer.Option(help="The version that is live: the gain must be over this one.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="The moment of the check (ISO 8601, UTC); now where absent.")
+    ] = None,
+    level: Annotated[
+        float, typer.Option(help="Least confidence of its intervals, in (0, 1).")
+    ] = 0.95,
+    json: JsonFlag = False,
+) -> None:
+    """Say whether a proposed change may go to a share of the visitors: the gate before a rollout.
+
+    For a pipeline or a rollout tool: the exit code is 0 where it passes, 3 where it does not, and
+    `reasons` say why. The gate reads the numbers, not the verdict in the file: the gain's lower
+    bound, how far the log could answer, its age, and whether the file is as it was written.
+
+        recoup learn check proposal.json --least-gain 0.05 --policy 3f2a --json
+    """
+    from recoup.causal.rollout_gate import MOST_AGE, Demands
+    from recoup.runners.learning import check_file, parse_length
+
+    demands = Demands(
+        least_gain=least_gain,
+        level=level,
+        most_age=parse_length(max_age, "--max-age") or MOST_AGE,
+        policy=policy,
+    )
+    found = check_file(proposal, demands, now=parse_moment(at, "--at"))
+    if json:
+        print_json(found)
+    else:
+        stdout.print("[green]Passes.[/]" if found.passes else "[bold red]Does not pass.[/]")
+        for reason in found.reasons:
+            stdout.print(f"  {reason}", highlight=False, markup=False)
+    if not found.passes:
+        raise typer.Exit(EXIT_REFUSED)
 
 
 def _print(found: "Learned", out: Path | None) -> None:

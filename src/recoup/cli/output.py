@@ -25,6 +25,8 @@ EXIT_OK: Final = 0
 EXIT_INPUT: Final = 1
 """What was asked cannot be done with this input; the message says why and what to do."""
 EXIT_USAGE: Final = 2
+EXIT_REFUSED: Final = 3
+"""What was checked does not pass; the reasons are told."""
 EXIT_INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = (

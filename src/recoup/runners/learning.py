@@ -9,11 +9,11 @@ import msgspec
 import polars as pl
 
 from recoup.causal.learning import Learned, learning_report
-from recoup.errors import ConfigError
+from recoup.causal.rollout_gate import FORMAT, Checked, Demands, check_proposal, sealed
+from recoup.errors import ConfigError, SourceError
 from recoup.report.learning import write_learning
 from recoup.runners.decided import Decided, read_decided
 
-FORMAT: Final = "recoup.proposal/1"
 PAGE: Final = "learning.html"
 PROPOSAL: Final = "proposal.json"
 
@@ -51,7 +51,7 @@ class Period(msgspec.Struct, frozen=True):
         return Period(end - self.last, self.until) if isinstance(end, dt.datetime) else Period()
 
 
-def parse_length(text: str | None) -> dt.timedelta | None:
+def parse_length(text: str | None, option: str = "--last") -> dt.timedelta | None:
     """Read a length of time such as ``7d``, ``12h``, ``30m`` or ``2w``.
 
     Raises
@@ -69,7 +69,7 @@ def parse_length(text: str | None) -> dt.timedelta | None:
     found = _LENGTH.fullmatch(text.strip())
     if found is None or int(found[1]) == 0:
         raise ConfigError(
-            f"Expected a length of time for --last, got {text!r}", hint="write 7d, 12h, 30m or 2w"
+            f"Expected a length of time for {option}, got {text!r}", hint="write 7d, 12h, 30m or 2w"
         )
     return dt.timedelta(**{_UNITS[found[2]]: int(found[1])})
 
@@ -107,6 +107,7 @@ def proposal_of(found: Learned, source: str) -> dict[str, Any]:
             "until": made.until,
             "visitors": made.visitors,
             "horizon_s": found.lift.horizon_s,
+            "policies": made.versions,
         },
         "level": found.level,
         "rule": None,
@@ -135,9 +136,24 @@ def proposal_of(found: Learned, source: str) -> dict[str, Any]:
 
 
 def write_proposal(found: Learned, path: Path, *, source: str) -> None:
-    """Write a proposal as a JSON file."""
-    body = msgspec.json.format(msgspec.json.encode(proposal_of(found, source)), indent=1)
-    path.write_bytes(body + b"\n")
+    """Write a proposal, with its fingerprint, as a JSON file."""
+    body = msgspec.json.encode(sealed(proposal_of(found, source)))
+    path.write_bytes(msgspec.json.format(body, indent=1) + b"\n")
+
+
+def check_file(path: Path, demands: Demands, *, now: dt.datetime | None = None) -> Checked:
+    """Put a proposal's file before the gate, as of ``now``; by the clock where it is None.
+
+    Raises
+    ------
+    SourceError, SchemaError
+        If it cannot be read, or is no proposal.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"Expected a proposal's file, got: {error}") from error
+    return check_proposal(raw, now=now or dt.datetime.now(dt.UTC), demands=demands)
 
 
 def write_beside(path: Path, *, source: str) -> Learned:
