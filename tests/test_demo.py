@@ -1,5 +1,6 @@
 """The closed loop on a small shop: decisions reach it, outcomes return, the truth stands beside."""
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -61,6 +62,17 @@ def test_why_shoppers_leave_is_told(demo: tuple[DemoResult, Path]) -> None:
     assert result.reasons.lost > 0
     assert "K5" in {each.signal for each in result.reasons.signals}
     assert "Why shoppers leave" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_its_models_have_cards_and_are_watched(demo: tuple[DemoResult, Path]) -> None:
+    result, folder = demo
+    told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["models"]
+    assert [each["name"] for each in told] == ["intent", "hesitation"]
+    assert all(each["rows"] > 5_000 for each in told)
+    assert all(each["calibration_error"] < 0.1 for each in told)
+    assert (told[0]["hash"], told[0]["version"]) == (result.intent["model"], 1)
+    cards = {path.name for path in (folder / "models" / "cards").iterdir()}
+    assert {"intent-1.md", "intent-1.json", "intent-1.svg", "hesitation-1.md"} <= cards
 
 
 def test_what_was_measured_is_told_with_the_truth(demo: tuple[DemoResult, Path]) -> None:

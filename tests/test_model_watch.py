@@ -135,11 +135,11 @@ def test_the_report_says_which_model_to_train_again_and_what_flatters_it() -> No
     summary = summarise(source="s", events=1, journeys=journeys, models=[off])
     page = render_html(summary)
     assert "Can the predictions be trusted?" in page
-    assert "train that model again" in page
-    assert "part of this log was trained on" in page
+    assert "Train it again" in page
+    assert "learned from part of this log" in page
     assert "mobile&lt;b&gt;" in page
     later = Journeys(period=Period(begin + dt.timedelta(days=2), begin + dt.timedelta(days=3)))
-    assert "trained on" not in " ".join(
+    assert "learned from" not in " ".join(
         model_story.sentences(summarise(source="s", events=1, journeys=later, models=[off]))
     )
 

@@ -176,7 +176,7 @@ def test_pages_summed_up_and_places_unknown_make_no_table() -> None:
     found = tell_waits(pl.DataFrame(cells, CELLS, orient="row"), [], None)
     assert [each.value for each in found.by_page] == ["/a"]
     titles = [title for title, _ in hesitation_story.tables(found)]
-    assert titles == ["Kind of page", "And how far the visit had come", "Page"]
+    assert titles == ["Kind of page", "Page"]
 
 
 def test_who_showed_a_behaviour_is_compared_with_who_could_have() -> None:
@@ -299,7 +299,7 @@ def test_it_is_told_in_the_summary_and_the_report() -> None:
     assert {"rows", "median_wait_s", "left", "long", "expected_long"} <= set(read["by_device"][0])
     page = render_html(summary)
     assert "Where and when shoppers hesitate" in page
-    assert "Half of the shoppers who go on do so within" in page
+    assert "Half of the shoppers who go on from a page do so within" in page
     nothing = render_html(summarise(source="shop", events=9, journeys=Journeys()))
     assert "no page after which a shopper could have waited" in nothing
 

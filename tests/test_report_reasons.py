@@ -9,7 +9,7 @@ import pytest
 from recoup.friction.reasons import REASON_SCHEMA
 from recoup.report import Journeys, Reasons, render_html, summarise, tell_reasons, to_json
 from recoup.report.reasons import SLICE_LIMIT
-from recoup.report.reasons_story import figure, rows, sentences
+from recoup.report.reasons_story import NOTHING, figure, rows, sentences
 from recoup.runners.explaining import write_reasons
 from recoup.stores import MemoryJournal
 
@@ -74,7 +74,7 @@ def test_it_is_told_in_words() -> None:
     assert table[0].where == "page /pay (100 %), device mobile (62 %)"
     assert "Payment declined" in figure(told)
     nothing = Reasons(model="m")
-    assert sentences(nothing) == ["No shopper met a symptom that the events could show."]
+    assert sentences(nothing) == [NOTHING]
     assert figure(nothing) == ""
     harmless = tell_reasons(SHOP.filter(pl.col("signal") == "L3"), "m")
     assert "no purchase lost" in sentences(harmless)[0]

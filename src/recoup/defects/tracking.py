@@ -77,7 +77,8 @@ def _breaks(
                 detail=(
                     f"Of {len(rows)} sessions that came past `{LEVELS[level]}`"
                     f"{_where(best.slice.entity)}, {showed[rows].sum()} showed that event; "
-                    f"{usual:.0%} do otherwise. Shoppers went on: only the events were lost."
+                    f"of all such sessions {usual:.0%} do. "
+                    "Shoppers went on: only the events were lost."
                 ),
             )
             hours = (log.start + best.found.start, log.start + best.found.stop)

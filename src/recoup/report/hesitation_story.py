@@ -1,5 +1,6 @@
 """Where and when shoppers hesitate, in words: sentences, tables and figures of the report."""
 
+from collections import Counter
 from typing import Final
 
 import matplotlib as mpl
@@ -88,19 +89,26 @@ def sentences(told: Hesitation) -> list[str]:
     """Say where and when shoppers hesitate."""
     if told.total is None:
         return []
-    return [_usual(told.total), *_turning(told), *_unusual(told)]
+    return [_usual(told.total), *turning(told), *_unusual(told)]
 
 
 def tables(told: Hesitation) -> list[tuple[str, list[WaitRow]]]:
     """Give the tables of waits: by kind of page, how far the visit had come, page and device."""
     every = [
         ("Kind of page", [_row(kind_words(w.value), w) for w in told.by_page_type]),
-        ("And how far the visit had come", [_row(state_words(w.value), w) for w in told.by_state]),
+        ("The same, by how far the visit had come", _by_state(told.by_state)),
         ("Page", [_row(w.value, w) for w in told.by_page]),
         ("Device", [_row(w.value, w) for w in told.by_device]),
     ]
     named = [(title, rows[:LISTED]) for title, rows in every if rows]
     return [(title, rows) for title, rows in named if [row.value for row in rows] != ["(unknown)"]]
+
+
+def _by_state(states: list[Waits]) -> list[WaitRow]:
+    """Leave out the kinds of page that are met at one stage alone: their rows stand above."""
+    kinds = Counter(waits.value.partition("/")[2] for waits in states)
+    shown = [waits for waits in states if kinds[waits.value.partition("/")[2]] > 1]
+    return [_row(state_words(waits.value), waits) for waits in shown]
 
 
 def behaviours(told: Hesitation) -> list[tuple[str, str, str, str, str]]:
@@ -128,18 +136,20 @@ def figures(told: Hesitation) -> dict[str, str]:
 
 
 def _could_show(each: Behaved) -> bool:
-    return bool(each.sessions + each.others)
+    return each.sessions > 0
 
 
 def _usual(total: Waits) -> str:
-    left = f"after {words.share(total.left)} of all waits the visit does not go on"
     if total.median_wait_s is None:
-        return f"No page was followed by another one within half an hour; {left}."
-    median = words.span(total.median_wait_s)
-    return f"Half of the shoppers who go on do so within {median}; {left} within half an hour."
+        return "No page was followed by another one within half an hour."
+    usual, left = words.span(total.median_wait_s), words.share(total.left)
+    return (
+        f"Half of the shoppers who go on from a page do so within {usual}. After {left} of the "
+        "pages nothing follows within half an hour: there the visit ends."
+    )
 
 
-def _turning(told: Hesitation) -> list[str]:
+def turning(told: Hesitation) -> list[str]:
     """Say after how long a shopper in the cart, and on a product, is more likely lost than not."""
     places = {waits.value: waits for waits in told.by_page_type}
     parts = [
@@ -163,12 +173,12 @@ def _unusual(told: Hesitation) -> list[str]:
         *(f"device {waits.value}" for waits in told.by_device if waits.verdict == "longer"),
     ]
     said = (
-        f"{words.share(total.long)} of the waits lasted unusually long, those who left among them; "
-        f"of such shoppers at such moments {words.share(total.expected_long)} were to be expected."
+        f"{words.share(total.long)} of all waits were unusually long, or never ended; of these "
+        f"shoppers {words.share(total.expected_long)} were to be expected."
     )
     if not longer:
-        return [f"{said} No place stands out."]
-    return [f"{said} Longer than to be expected of just these shoppers: {', '.join(longer)}."]
+        return [f"{said} No page and no device stands out."]
+    return [f"{said} More than to be expected: {', '.join(longer)}."]
 
 
 def _row(value: str, waits: Waits) -> WaitRow:

@@ -26,6 +26,9 @@ from recoup.report.summary import Segment, Summary
 DETAILED: Final = 25
 """Defects shown in full; the rest is in `defects.parquet`."""
 
+OPEN: Final = 0.1
+"""Share of carts not known yet beyond which no share of those left is told."""
+
 LISTED: Final = 12
 """Reasons and actions shown by name."""
 
@@ -83,7 +86,7 @@ def render_html(summary: Summary) -> str:
     return environment.get_template("report.html.j2").render(
         s=summary,
         css=palette.CSS,
-        sentences=story.headline(summary),
+        sentences=_lead(summary),
         tiles=_tiles(summary),
         rate=story.loss_rate(summary),
         defects=[_defect_row(k, d, summary) for k, d in enumerate(summary.defects[:DETAILED], 1)],
@@ -127,8 +130,24 @@ def render_html(summary: Summary) -> str:
         ],
         warnings=_other_warnings(summary),
         saved=story.saved_words(summary) if summary.saved else None,
+        carts=story.carts(summary),
         horizon=words.span(summary.abandonment_horizon_s) if summary.abandonment_horizon_s else "",
     )
+
+
+def _lead(summary: Summary) -> list[str]:
+    """Say first what an owner should know: what is wrong, why shoppers leave, when they are lost.
+
+    What was decided comes last.
+    """
+    told = story.headline(summary)
+    if not summary.events:
+        return told
+    why = summary.reasons
+    met = reasons_story.sentences(why)[:1] if why is not None and why.signals else []
+    between = [*met, *hesitation_story.turning(summary.hesitation)]
+    last = len(told) - bool(summary.decided.total)
+    return [*told[:last], *between, *told[last:]]
 
 
 def _hesitate(summary: Summary) -> dict[str, object]:
@@ -166,9 +185,9 @@ def write_report(summary: Summary, path: Path) -> None:
 
 
 SLICES: Final = {
-    "policy": "the policy decides",
-    "random": "chance decides, so that effects can be measured",
-    "holdout": "never acted on, so that what acting earns can be measured",
+    "policy": "the policy",
+    "random": "chance, so that effects can be measured",
+    "holdout": "nobody: left alone, so that what acting earns can be measured",
 }
 
 
@@ -183,15 +202,20 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
             words.share(summary.funnel.purchase, summary.funnel.sessions),
             f"{words.count(summary.funnel.purchase)} of {words.count(summary.funnel.sessions)}",
         ),
-        (
-            "Carts left",
-            words.share(sum(summary.abandoned_carts.values()), summary.carts),
-            f"{words.count(sum(summary.abandoned_carts.values()))} of {words.count(summary.carts)}",
-        ),
+        ("Carts left", *_carts_left(summary)),
     ]
     likely = len(story.likely_defects(summary))
     tiles.append(("Likely defects", words.count(likely), f"of {len(summary.defects)} ranked"))
     return tiles
+
+
+def _carts_left(summary: Summary) -> tuple[str, str]:
+    """Give the share of carts left for good; their number where too many are not known yet."""
+    left = sum(summary.abandoned_carts.values())
+    if summary.waiting_carts > summary.carts * OPEN:
+        return words.count(left), f"{words.count(summary.waiting_carts)} not known yet"
+    known = summary.carts - summary.waiting_carts
+    return words.share(left, known), f"{words.count(left)} of {words.count(known)}"
 
 
 def _currency(summary: Summary) -> str:
@@ -312,23 +336,34 @@ def _other_warnings(summary: Summary) -> list[str]:
 
 
 def _finding_span(finding: Finding) -> str:
-    since, until = (_finding_moment(end) for end in (finding.since, finding.until))
+    exact = any(_exact(end) for end in (finding.since, finding.until))
+    since, until = (_finding_moment(end, exact=exact) for end in (finding.since, finding.until))
     if since and until:
         return f"{since} to {until}"
     return f"since {since}" if since else f"until {until}" if until else "throughout"
 
 
-def _finding_moment(text: str | None) -> str:
+def _finding_moment(text: str | None, *, exact: bool) -> str:
     """Write an ISO 8601 date or moment for people; what is none, as it is."""
-    if text is None:
-        return ""
-    try:
-        when = dt.datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    if when.time() == dt.time():
+    when = _read(text)
+    if when is None:
+        return text or ""
+    if not exact:
         return words.day(when)
     return words.moment(when if when.tzinfo else when.replace(tzinfo=dt.UTC))
+
+
+def _exact(text: str | None) -> bool:
+    """Say whether a moment is more than a date."""
+    when = _read(text)
+    return when is not None and when.time() != dt.time()
+
+
+def _read(text: str | None) -> dt.datetime | None:
+    try:
+        return None if text is None else dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _plots(summary: Summary) -> dict[str, Markup]:

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from recoup.models.card import SliceMetrics
 from recoup.report import words
 from recoup.report.model_health import ModelHealth
 from recoup.report.summary import Summary
@@ -14,6 +15,15 @@ FORETOLD: Final = {
     "repeat": "that a customer buys again in time",
 }
 """What each model foretells, as words behind "the chance"."""
+
+KINDS: Final = {
+    "device": "visits with device",
+    "channel": "visits by way of",
+    "country": "visits from",
+    "visitor_type": "visitors who are",
+    "customer_type": "customers who are",
+}
+"""Attributes of slices, as what is said of their values begins."""
 
 SHOWN_INPUTS: Final = 3
 NOTABLE: Final = 1.5
@@ -39,10 +49,10 @@ def rows(models: Sequence[ModelHealth]) -> list[HealthRow]:
     """Give a row a model: what it foretold, and what came."""
     return [
         HealthRow(
-            what=f"The chance {FORETOLD.get(each.name, f'of {each.name}')}",
+            what=f"The chance {_what(each)}",
             version=str(each.version),
-            foretold=_share(each.predicted),
-            came=_share(each.observed),
+            foretold=words.share(each.predicted) if each.predicted is not None else "-",
+            came=words.share(each.observed) if each.observed is not None else "-",
             off=_points(each.calibration_error),
             off_when_judged=_points(each.expected_calibration_error),
             inputs=_inputs(each),
@@ -52,8 +62,26 @@ def rows(models: Sequence[ModelHealth]) -> list[HealthRow]:
 
 
 def sentences(summary: Summary) -> list[str]:
-    """Say what of the models an owner should know: too far off, changed inputs, weak spots."""
-    return [sentence for each in summary.models for sentence in _told(each, summary)]
+    """Say what of the models an owner should know: too far off, trained on this log, weak spots."""
+    models = summary.models
+    off = [f"the chance {_what(each)}" for each in models if not holds(each)]
+    told = []
+    if off:
+        told.append(
+            f"Further off than when it was judged: {', '.join(off)}. Train it again before its "
+            "decisions are followed."
+        )
+    knew = [each for each in models if _knew(each, summary)]
+    if knew:
+        who = "All of these" if len(knew) == len(models) else ", ".join(each.name for each in knew)
+        told.append(
+            f"{who} learned from part of this log. How right they are on new visits, only what "
+            "comes later can tell."
+        )
+    weak = [f"{_worst(each.worst)} (the chance {_what(each)})" for each in models if each.worst]
+    if weak:
+        told.append(f"Least is known about {', and '.join(weak)}.")
+    return told
 
 
 def holds(health: ModelHealth) -> bool:
@@ -62,20 +90,13 @@ def holds(health: ModelHealth) -> bool:
     return here is None or then is None or here <= max(then * NOTABLE, then + LEAST_MORE)
 
 
-def _told(health: ModelHealth, summary: Summary) -> list[str]:
-    name = f"The chance {FORETOLD.get(health.name, f'of {health.name}')}"
-    told = []
-    if not holds(health):
-        told.append(f"{name} is further off than when it was judged: train that model again.")
-    if _knew(health, summary):
-        told.append(
-            f"{name}: part of this log was trained on; how right it is on new visits, only what "
-            "comes later can tell."
-        )
-    if health.worst is not None:
-        kind, value = health.worst.attribute.replace("_", " "), health.worst.value
-        told.append(f"{name} is known least where the {kind} is {value}.")
-    return told
+def _what(health: ModelHealth) -> str:
+    return FORETOLD.get(health.name, f"of {health.name}")
+
+
+def _worst(worst: SliceMetrics) -> str:
+    kind = KINDS.get(worst.attribute, worst.attribute.replace("_", " "))
+    return f"{kind} {worst.value}"
 
 
 def _knew(health: ModelHealth, summary: Summary) -> bool:
@@ -95,9 +116,5 @@ def _inputs(health: ModelHealth) -> str:
     return f"{len(health.drifted)} of {health.inputs} look different ({names}{more})"
 
 
-def _share(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
-
-
 def _points(error: float | None) -> str:
-    return "" if error is None else f"{words.figure(100 * error)} points"
+    return "-" if error is None else f"{words.figure(100 * error)} points"

@@ -22,6 +22,13 @@ NEGLIGIBLE: Final = 0.05
 """Purchases below which a signal counts as harmless."""
 
 
+NOTHING: Final = (
+    "The events tell of nothing whose harm could be weighed: no error, no declined payment, no "
+    "empty search, no slow page, no late delivery. A shop that sends such events learns here what "
+    "each of them costs."
+)
+
+
 class ReasonRow(msgspec.Struct, frozen=True):
     """A signal as the table shows it."""
 
@@ -36,7 +43,7 @@ def sentences(told: Reasons) -> list[str]:
     """Say what signals took, and which took nothing."""
     harmful = [each for each in told.signals if each.lost >= NEGLIGIBLE]
     if not told.signals:
-        return ["No shopper met a symptom that the events could show."]
+        return [NOTHING]
     met = f"{words.count(told.sessions)} visits met something that could put shoppers off."
     if not harmful:
         return [f"{met} The model sees no purchase lost to it."]

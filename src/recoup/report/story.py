@@ -216,10 +216,26 @@ def of_thousand(summary: Summary) -> str:
     visits, *later = summary.funnel.counts
     if not visits:
         return ""
-    verbs = ("saw a list or searched", "looked at a product", "filled a cart", "started checkout")
+    verbs = ("saw a list or searched", "looked at a product", "opened a cart", "started checkout")
     parts = [f"{1000 * n / visits:.0f} {verb}" for n, verb in zip(later, verbs, strict=False)]
     bought = words.figure(1000 * later[-1] / visits)
     return f"Out of 1,000 visits, {', '.join(parts)}, and {bought} bought."
+
+
+def carts(summary: Summary) -> str:
+    """Say what became of the carts."""
+    horizon = summary.abandonment_horizon_s
+    within = f" within {words.span(horizon)}" if horizon else ""
+    left = sum(summary.abandoned_carts.values())
+    bought = summary.carts - left - summary.waiting_carts
+    told = (
+        f"{words.count(summary.carts)} carts were opened, each counted once over all visits of its "
+        f"shopper: {words.count(bought)} were bought, {words.count(left)} left for good (no "
+        f"purchase and no return{within})"
+    )
+    if not summary.waiting_carts:
+        return f"{told}."
+    return f"{told}, and of {words.count(summary.waiting_carts)} it cannot be known yet."
 
 
 def intake(summary: Summary) -> str:

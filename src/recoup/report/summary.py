@@ -217,7 +217,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     data_quality
         What is wrong with the data rather than with the shop.
     carts, abandoned_carts
-        Sessions' carts; those with neither purchase nor return in time, by last step reached.
+        Shoppers' carts; those with neither purchase nor return in time, by last step reached.
+    waiting_carts
+        Carts neither bought nor left for good: their time is not over.
     abandonment_horizon_s
         How long a return was waited for, in seconds.
     non_shoppers
@@ -257,6 +259,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     data_quality: list[Finding] = []
     carts: int = 0
     abandoned_carts: dict[str, int] = {}
+    waiting_carts: int = 0
     abandonment_horizon_s: int | None = None
     non_shoppers: dict[str, Counted] = {}
     privacy: dict[str, int] = {}
@@ -293,6 +296,7 @@ def summarise(  # noqa: PLR0913
     warnings: Sequence[str] = (),
     carts: int = 0,
     abandoned_carts: Mapping[str, int] | None = None,
+    waiting_carts: int = 0,
     abandonment_horizon_s: int | None = None,
     non_shoppers: Mapping[str, Counted] | None = None,
     privacy: Mapping[str, int] | None = None,
@@ -324,6 +328,7 @@ def summarise(  # noqa: PLR0913
         data_quality=list(data_quality),
         carts=carts,
         abandoned_carts=dict(abandoned_carts or {}),
+        waiting_carts=waiting_carts,
         abandonment_horizon_s=abandonment_horizon_s,
         non_shoppers=dict(non_shoppers or {}),
         privacy=dict(privacy or {}),

@@ -12,7 +12,7 @@ STEP_NAMES: Final = (
     "Visited the shop",
     "Saw a product list or searched",
     "Looked at a product",
-    "Put something in the cart",
+    "Opened or filled the cart",
     "Started checkout",
     "Bought",
 )

@@ -12,13 +12,9 @@ from recoup.causal import Lift
 from recoup.causal.holdout import HoldoutComparison
 from recoup.decisions import DECISION_SCHEMA, OUTCOME_SCHEMA, Defect
 from recoup.engine import Engine, Settings
-from recoup.events import MICROS, moment_of
-from recoup.features import FeatureStore, standard_features
-from recoup.friction import IntentModel, Period
-from recoup.friction.hesitation import HesitationModel
-from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation, settled
-from recoup.friction.training import IntentSettings, train_intent
-from recoup.friction.waits import collect_waits
+from recoup.events import MICROS, EventBatch, moment_of
+from recoup.friction.hesitation_training import HesitationSettings
+from recoup.friction.training import IntentSettings
 from recoup.policies.version import Settings as PolicySettings
 from recoup.report import (
     DemoState,
@@ -28,15 +24,21 @@ from recoup.report import (
     Reasons,
 )
 from recoup.runners.explaining import write_reasons
+from recoup.runners.hesitation import train_hesitation_on
 from recoup.runners.local import LocalRunner, Processed
 from recoup.runners.replay import ReplayHost, summary_of, write_summary
+from recoup.runners.serving import Serving, load_serving
 from recoup.runners.ticks import TICK_S
+from recoup.runners.training import train_intent_on
 from recoup.simulator import Shop, load_scenario
-from recoup.sources.base import SourceBatch, no_dead_letters
+from recoup.sources.base import ROWS, SourceBatch, no_dead_letters
 from recoup.stores import SqliteJournal
 
 BATCH_S: Final = 60
 """Simulated seconds between two batches: how soon a decision reaches its shopper."""
+
+MODELS: Final = "models"
+"""Folder of the registry, with a card a model."""
 
 HORIZON_S: Final = 4 * 3600.0
 """How long after a decision its outcome is counted, in simulated seconds."""
@@ -129,7 +131,8 @@ def run_demo(
     Parameters
     ----------
     folder
-        Where the journal, ``reasons.parquet``, ``summary.json`` and ``report.html`` go.
+        Where the journal, ``reasons.parquet``, ``summary.json``, ``report.html`` and the registry
+        of the models go.
     view
         Told what happens.
     visitors, days, seed, scenario
@@ -140,18 +143,18 @@ def run_demo(
     ConfigError
         If the shop is too small to learn from.
     """
-    model, hesitation, measures = _warm_up(visitors, seed, scenario)
+    serving, measures = _warm_up(folder / MODELS, visitors, seed, scenario)
     shop = Shop(visitors=visitors, days=days, seed=seed, scenario=load_scenario(scenario))
     settings = Settings(executes=True, horizon_s=HORIZON_S, review_s=1800.0, policy=POLICY)
-    engine = Engine(settings, intent=model, hesitation=hesitation)
-    host = ReplayHost(engine, None, explains=True)
+    engine = Engine(settings, intent=serving.intent, hesitation=serving.hesitation)
+    host = ReplayHost(engine, None, served=serving.served, explains=True)
     begun = time.perf_counter()
     with SqliteJournal(folder / "demo.db") as journal:
         runner = LocalRunner(host, journal, _NoFeed(), snapshot_batches=240, tick_s=TICK_S)
         saved = _live(shop, runner, host, view, begun)
-        reasons = write_reasons(journal, folder / "reasons.parquet", model.hash)
+        reasons = write_reasons(journal, folder / "reasons.parquet", str(measures["model"]))
     seconds = time.perf_counter() - begun
-    journeys, truth = host.sessions.totals(), shop.truth()
+    journeys, truth = host.sessions.result(), shop.truth()
     ranking = host.engine.ranking()
     defects = ranking.defects
     summary = summary_of(
@@ -162,6 +165,7 @@ def run_demo(
         data_quality=ranking.findings,
         saved=saved,
         reasons=reasons,
+        models=host.models.health(journeys, host.hesitating.result()),
         seconds=seconds,
     )
     write_summary(summary, folder)
@@ -210,17 +214,14 @@ def _names(defect: Defect, true: dict[str, Any]) -> bool:
 
 
 def _warm_up(
-    visitors: int, seed: int, scenario: str
-) -> tuple[IntentModel, HesitationModel, dict[str, object]]:
-    """Train on a shop of the same kind, a day in which nothing is decided."""
+    registry: Path, visitors: int, seed: int, scenario: str
+) -> tuple[Serving, dict[str, object]]:
+    """Train on a shop of the same kind, a day in which nothing is decided, as `train` does."""
     shop = Shop(visitors=visitors, days=1.0, seed=seed + 1, scenario=load_scenario(scenario))
-    features = standard_features()
-    day = [shop.step(until, None) for until in _moments(shop, 3600)]
-    intent, measures = train_intent(day, FeatureStore(features), features.hash, settings=QUICK)
-    waits = collect_waits(day, FeatureStore(features), Period())
-    hesitation = fit_hesitation(settled(waits, shop.end), features.hash, QUICK_WAITS)
-    hesitation.bind(features.names)
-    return intent, hesitation, measures
+    day = _Day([shop.step(until, None) for until in _moments(shop, 3600)])
+    measures = train_intent_on(day, registry, settings=QUICK)
+    train_hesitation_on(day, registry, settings=QUICK_WAITS)
+    return load_serving(registry), measures
 
 
 def _moments(shop: Shop, every_s: int) -> Iterator[int]:
@@ -291,6 +292,25 @@ def _state(
         carts=carts.opened,
         abandoned=sum(carts.abandoned.values()),
     )
+
+
+class _Day:
+    """Events of a day as a log that models are trained on."""
+
+    name = "a simulated day"
+
+    def __init__(self, parts: Sequence[EventBatch]) -> None:
+        self._parts = parts
+
+    def batches(self, after: str | None = None, *, rows: int = ROWS) -> Iterator[SourceBatch]:
+        """Give the day's events from its beginning, in its own parts."""
+        del after, rows
+        for number, part in enumerate(self._parts):
+            yield SourceBatch(part, no_dead_letters(), (), str(number))
+
+    def size_hint(self) -> int:
+        """Count the events."""
+        return sum(len(part) for part in self._parts)
 
 
 class _NoFeed:

@@ -42,7 +42,7 @@ LIMITS: Final = (
 Progress = Callable[[int], None]
 
 
-def train_hesitation_on(
+def train_hesitation_on(  # noqa: PLR0913
     source: Source,
     registry: Path,
     *,
@@ -52,6 +52,7 @@ def train_hesitation_on(
     rules: Rules | None = None,
     progress: Progress | None = None,
     most_rows: int = MOST_ROWS,
+    settings: HesitationSettings | None = None,
 ) -> dict[str, object]:
     """Train on a log, register the model with its peers, and give its measures on a time split.
 
@@ -62,7 +63,7 @@ def train_hesitation_on(
     ModelError
         If too few waits end.
     """
-    features, settings = standard_features(), HesitationSettings()
+    features, settings = standard_features(), settings or HesitationSettings()
     witness = Witness(source.name, period_of(start, until).until)
     trained = train_hesitation(
         witness.watch(admitted(source, progress)),

@@ -298,6 +298,7 @@ def summary_of(host: ReplayHost, totals: Totals, ranking: Ranking, **more: Any) 
         dead_letters=totals.dead_letters,
         carts=carts.opened,
         abandoned_carts=carts.abandoned,
+        waiting_carts=carts.waiting,
         abandonment_horizon_s=round(host.engine.settings.abandonment_s),
         non_shoppers=host.engine.non_shoppers.counts,
         hesitation=host.hesitating.result(),

@@ -45,7 +45,7 @@ LIMITS: Final = (
 Progress = Callable[[int], None]
 
 
-def train_intent_on(
+def train_intent_on(  # noqa: PLR0913
     source: Source,
     registry: Path,
     *,
@@ -55,6 +55,7 @@ def train_intent_on(
     rules: Rules | None = None,
     progress: Progress | None = None,
     most_rows: int = MOST_ROWS,
+    settings: IntentSettings | None = None,
 ) -> dict[str, object]:
     """Train on a log, register the model, and give its measures on the time splits.
 
@@ -72,6 +73,8 @@ def train_intent_on(
         Told the number of events read so far.
     most_rows
         Events held in memory; a longer log is sampled by visitor.
+    settings
+        How it is trained; the best known where None.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def train_intent_on(
         If too few sessions buy.
     """
     features = standard_features()
-    settings = IntentSettings(most_rows=most_rows)
+    settings = msgspec.structs.replace(settings or IntentSettings(), most_rows=most_rows)
     witness, judged = Witness(source.name, period_of(start, until).until), _Judged()
     model, metrics = train_intent(
         witness.watch(admitted(source)),
