@@ -11,12 +11,25 @@ import pytest
 from recoup.cli import main
 from recoup.errors import ConfigError, FeatureError, SchemaError
 from recoup.events import EVENT_SCHEMA, TIMESTAMP, EventBatch
-from recoup.features import FeatureSet, FeatureStore, backfill, count, ratio, standard_features
+from recoup.features import (
+    FeatureSet,
+    FeatureStore,
+    backfill,
+    count,
+    describe,
+    feature_rows,
+    features_at,
+    join_features,
+    measure_drift,
+    measure_freshness,
+    measure_skew,
+    ratio,
+    standard_features,
+    with_keys,
+)
 from recoup.features.declared import MEASURES, STRINGS
-from recoup.features.health import measure_drift, measure_freshness, measure_skew
-from recoup.features.joining import STATUSES, join_features, with_keys
-from recoup.features.lineage import describe
-from recoup.runners.feature_tables import features_of, load_feature_set
+from recoup.features.joining import STATUSES
+from recoup.runners.feature_tables import features_of, load_feature_set, rows_of
 from recoup.sources import open_source, write_native
 from recoup.testing import random_batch
 
@@ -207,6 +220,82 @@ def test_one_keys_features_are_those_of_the_whole_log(tmp_path: Path) -> None:
         features_of(log, MINE, {"visitor": "nobody"})
 
 
+def _plain(events: pl.DataFrame) -> pl.DataFrame:
+    """Give events as a table of one's own: few columns, text names, moments without a zone."""
+    kept = events.select("ts", "event", "visitor", "item", "price")
+    return kept.with_columns(
+        pl.col("event").cast(pl.String), pl.col("ts").dt.replace_time_zone(None)
+    )
+
+
+def test_rows_of_a_frame_are_those_of_the_log(tmp_path: Path) -> None:
+    batch = random_batch(400, seed=9)
+    write_native([batch], tmp_path / "events.parquet")
+    log = open_source(tmp_path / "events.parquet")
+    events = next(iter(log.batches())).batch.events
+    rows, want = feature_rows(_plain(events), MINE), rows_of(log, MINE)
+    names = ["ts", "arrived_at", "visitor", "item", *MINE.names]
+    assert rows.select(names).equals(want.select(names))
+    assert rows["id"].n_unique() == 400
+    asked = pl.DataFrame({"visitor": [events["visitor"][0], "nobody"], "ts": events["ts"].max()})
+    joined, again = join_features(asked, rows, MINE), join_features(asked, want, MINE)
+    assert joined.frame.equals(again.frame)
+    key = {"visitor": events["visitor"].mode()[0]}
+    assert features_at(rows, MINE, key) == features_of(log, MINE, key)
+    statuses = set()
+    for moment in events["ts"].sort()[::40].to_list():
+        found = features_at(rows, MINE, key, moment)
+        assert found == features_of(log, MINE, key, at=moment)
+        statuses.add(found.status)
+    assert len(statuses) > 1
+    assert measure_skew(rows, feature_rows(_plain(events), MINE), MINE.names).mismatch == 0.0
+
+
+def test_late_events_of_a_frame_are_put_in_their_place() -> None:
+    events = _plain(_shuffled(300, 4)).with_columns(id=pl.int_range(300).cast(pl.String))
+    by_time = events.sort("ts", "id")
+    bound = 7 * 86_400.0
+    late = feature_rows(events, MINE, how="settled", lateness_s=bound).sort("ts", "id")
+    order = feature_rows(by_time, MINE, lateness_s=bound)
+    assert late.select("views", "events_1h").equals(order.select("views", "events_1h"))
+    served = feature_rows(events, MINE, lateness_s=bound).sort("ts", "id")
+    assert not served.select("views").equals(order.select("views"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"visitor": None}, "in every event, got null"),
+        ({"event": pl.lit("looked")}, "names of the vocabulary"),
+        ({"ts": pl.lit("2026-01-01")}, "as moments"),
+        ({"price": pl.lit(1.5)}, "micro-units"),
+        ({"who": pl.lit("x")}, "columns of the schema"),
+    ],
+)
+def test_frames_that_are_no_events_are_refused(change: dict[str, pl.Expr], says: str) -> None:
+    with pytest.raises(SchemaError, match=says):
+        feature_rows(_plain(random_batch(20, seed=1).events).with_columns(**change), MINE)
+    with pytest.raises(SchemaError, match="visitor missing"):
+        feature_rows(_plain(random_batch(20, seed=1).events).drop("visitor"), MINE)
+
+
+def test_an_event_that_came_late_was_not_known_before_it_came(tmp_path: Path) -> None:
+    """Whatever else the log holds: when an event came is told by the whole log."""
+    noon = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+    half = dt.timedelta(minutes=30)
+    drawn = random_batch(2, seed=1)
+    events = drawn.events.with_columns(
+        pl.Series("ts", [noon + 2 * half, noon + half], TIMESTAMP),
+        pl.Series("visitor", ["bob", "ann"]),
+    )
+    write_native([EventBatch(events, drawn.items.clear())], tmp_path / "events.parquet")
+    log = open_source(tmp_path / "events.parquet")
+    assert features_of(log, MINE, {"visitor": "ann"}, at=noon + 1.5 * half).status == "not_yet"
+    assert features_of(log, MINE, {"visitor": "ann"}, at=noon + 2 * half).status == "found"
+    found = features_of(log, MINE, {"visitor": "ann"})
+    assert (found.at, found.as_of) == (noon + 2 * half, noon + half)
+
+
 def test_sets_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop_features.py").write_text(
         "from recoup.features import FeatureSet, count\n"
@@ -247,6 +336,16 @@ def test_from_the_command_line(
     rows = tmp_path / "rows.parquet"
     told("backfill", str(log), "--out", str(rows))
     assert told("skew", str(rows), str(log))["mismatch"] == 0.0
+    (tmp_path / "own_features.py").write_text(
+        "from recoup.features import FeatureSet, count\n"
+        "chosen = FeatureSet('own', 2, (count('n'),))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    mine = ("--set", "own_features:chosen")
+    assert (
+        told("backfill", str(log), "--out", str(tmp_path / "own.parquet"), *mine)["features"] == 1
+    )
+    assert told("skew", str(tmp_path / "own.parquet"), str(log), *mine)["mismatch"] == 0.0
     assert len(told("health", str(log))["drift"]) == len(standard_features().names)  # type: ignore[arg-type]
     out = tmp_path / "joined.parquet"
     options = ("--key", "visitor=customer", "--ts", "asked", "--out", str(out))

@@ -76,7 +76,8 @@ def get(
     source: Log,
     *,
     at: Annotated[
-        str | None, typer.Option("--at", help="As of this moment (ISO 8601, UTC); the log's end.")
+        str | None,
+        typer.Option("--at", help="As of this moment (ISO 8601, UTC); else of all that came."),
     ] = None,
     chosen: Set = None,
     format: Format = None,  # noqa: A002

@@ -71,21 +71,25 @@ def backfill(
             "all events within the allowed lateness are in.",
         ),
     ] = As.served,
+    chosen: Set = None,
     format: Format = None,  # noqa: A002
     mapping: Mapping = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write one row of the standard features per event, as of that event.
+    """Write one row of features per event, as of that event.
 
     Train on served rows: they are what a live decision saw, late events and all.
 
         recoup features backfill LOG --as served --out rows.parquet
     """
     from recoup.runners.backfill import backfill_to
+    from recoup.runners.feature_tables import load_feature_set
 
     log = open_log(source, format, mapping)
     with progress_bar("backfilling", log.size_hint()) as tick:
-        told = backfill_to(log, out, how=rows.value, progress=tick)
+        told = backfill_to(
+            log, out, how=rows.value, feature_set=load_feature_set(chosen), progress=tick
+        )
     if json:
         print_json(told)
     else:

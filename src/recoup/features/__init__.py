@@ -19,6 +19,10 @@ from recoup.features.definitions import (
     sum_,
     time_since,
 )
+from recoup.features.frames import KeyFeatures, feature_rows, features_at
+from recoup.features.health import measure_drift, measure_freshness, measure_skew
+from recoup.features.joining import Joined, join_features, with_keys
+from recoup.features.lineage import describe
 from recoup.features.standard import standard_features
 from recoup.features.store import FeatureRows, FeatureStore
 
@@ -28,14 +32,23 @@ __all__ = [
     "FeatureSet",
     "FeatureStore",
     "Field",
+    "Joined",
+    "KeyFeatures",
     "age",
     "backfill",
     "count",
     "decayed",
+    "describe",
     "distinct",
+    "feature_rows",
+    "features_at",
+    "join_features",
     "last",
     "max_",
     "mean",
+    "measure_drift",
+    "measure_freshness",
+    "measure_skew",
     "min_",
     "rate",
     "ratio",
@@ -43,4 +56,5 @@ __all__ = [
     "standard_features",
     "sum_",
     "time_since",
+    "with_keys",
 ]

@@ -135,7 +135,12 @@ def join_features(
     return Joined(frame, accounts, tuple(left_out))
 
 
-def with_keys(rows: pl.DataFrame, events: pl.DataFrame, feature_set: FeatureSet) -> pl.DataFrame:
+def with_keys(
+    rows: pl.DataFrame,
+    events: pl.DataFrame,
+    feature_set: FeatureSet,
+    arrived: pl.Series | None = None,
+) -> pl.DataFrame:
     """Put the key columns of events, and when each had arrived, beside their feature rows.
 
     Parameters
@@ -144,9 +149,12 @@ def with_keys(rows: pl.DataFrame, events: pl.DataFrame, feature_set: FeatureSet)
         Feature rows, one per event in the order of arrival.
     events
         The events, likewise.
+    arrived
+        The latest event time seen when each arrived, where the events are not the whole log.
     """
     keys = {column for key in _groups(feature_set) for column in key} - {"visitor", "session"}
-    beside = events.select("seq", *sorted(keys), pl.col("ts").cum_max().alias(ARRIVED))
+    seen = events["ts"].cum_max() if arrived is None else arrived
+    beside = events.select("seq", *sorted(keys), seen.alias(ARRIVED))
     return pl.concat([rows, beside], how="horizontal")
 
 
@@ -180,11 +188,16 @@ def _asked(requests: pl.DataFrame, ts: str) -> pl.DataFrame:
             f"Expected `{ts}` as moments without nulls, got {moments.dtype} with "
             f"{moments.null_count()} nulls",
         )
-    zone = moments.dtype.time_zone
+    return requests.with_row_index(_ROW).with_columns(in_utc(moments).alias(_AT))
+
+
+def in_utc(moments: pl.Series) -> pl.Series:
+    """Give moments in UTC, in microseconds; those without a zone are UTC already."""
+    zone = moments.dtype.time_zone  # type: ignore[attr-defined]
     utc = (
         moments.dt.replace_time_zone("UTC") if zone is None else moments.dt.convert_time_zone("UTC")
     )
-    return requests.with_row_index(_ROW).with_columns(utc.dt.cast_time_unit("us").alias(_AT))
+    return utc.dt.cast_time_unit("us")
 
 
 def _join_key(

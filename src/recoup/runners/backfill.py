@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from recoup.events import EventBatch
-from recoup.features import FeatureStore, standard_features
+from recoup.features import FeatureSet, FeatureStore, standard_features
 from recoup.features.backfill import As, backfill
 from recoup.intake import Intake
 from recoup.sources import Source
@@ -29,9 +29,14 @@ def admitted(source: Source, progress: Progress | None = None) -> Iterator[Event
 
 
 def backfill_to(
-    source: Source, out: Path, *, how: As, progress: Progress | None = None
+    source: Source,
+    out: Path,
+    *,
+    how: As,
+    feature_set: FeatureSet | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Write one row of the standard features per event of a log, in the log's order.
+    """Write one row of features per event of a log, in the log's order.
 
     Parameters
     ----------
@@ -41,6 +46,8 @@ def backfill_to(
         The Parquet file to write.
     how
         ``served`` or ``settled``; see :func:`recoup.features.backfill.backfill`.
+    feature_set
+        Which features; the standard ones where None.
     progress
         Told the number of events read so far.
 
@@ -48,7 +55,7 @@ def backfill_to(
     -------
     ``rows``, ``features`` and ``hash`` of the feature set.
     """
-    features = standard_features()
+    features = feature_set or standard_features()
     table = backfill(FeatureStore(features), admitted(source, progress), how=how)
     out.parent.mkdir(parents=True, exist_ok=True)
     table.write_parquet(out)

@@ -2,17 +2,17 @@
 
 import datetime as dt
 import importlib
-import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 import polars as pl
 
-from recoup.errors import ConfigError, FeatureError, SchemaError
-from recoup.events import TIMESTAMP, EventBatch
+from recoup.errors import ConfigError, SchemaError
+from recoup.events import EventBatch
 from recoup.features import FeatureSet, FeatureStore, standard_features
 from recoup.features.backfill import As, backfill
+from recoup.features.frames import KeyFeatures, features_at, features_of_key
 from recoup.features.health import (
     Drift,
     Freshness,
@@ -21,8 +21,7 @@ from recoup.features.health import (
     measure_freshness,
     measure_skew,
 )
-from recoup.features.joining import Joined, join_features, with_keys
-from recoup.features.lineage import key_of
+from recoup.features.joining import ARRIVED, Joined, join_features, with_keys
 from recoup.runners.backfill import admitted
 from recoup.sources import Source
 
@@ -76,11 +75,22 @@ def rows_of(
     where
         Column -> value: only events that have them are folded.
     """
-    chosen = where or {}
-    batches = [_only(batch, chosen) for batch in admitted(source, progress)]
+    kept = [_only(batch, where or {}) for batch in _with_arrival(admitted(source, progress))]
+    events = pl.concat([batch.events for batch in kept])
+    batches = [EventBatch(batch.events.drop(ARRIVED), batch.items) for batch in kept]
     rows = backfill(FeatureStore(feature_set), batches, how=how)
-    events = pl.concat([batch.events for batch in batches])
-    return with_keys(rows, events, feature_set)
+    return with_keys(rows, events, feature_set, events[ARRIVED])
+
+
+def _with_arrival(batches: Iterable[EventBatch]) -> Iterator[EventBatch]:
+    """Put beside each event the latest event time that the whole log had shown by then."""
+    latest = None
+    for batch in batches:
+        seen = batch.events["ts"].cum_max()
+        if latest is not None:
+            seen = pl.select(pl.max_horizontal(seen, pl.lit(latest, seen.dtype))).to_series()
+        latest = seen[-1] if len(seen) else latest
+        yield EventBatch(batch.events.with_columns(seen.alias(ARRIVED)), batch.items)
 
 
 def _only(batch: EventBatch, where: Mapping[str, str]) -> EventBatch:
@@ -88,30 +98,6 @@ def _only(batch: EventBatch, where: Mapping[str, str]) -> EventBatch:
         return batch
     tests = [pl.col(column) == value for column, value in where.items()]
     return EventBatch(batch.events.filter(pl.all_horizontal(tests)), batch.items.clear())
-
-
-class KeyFeatures(msgspec.Struct, frozen=True):
-    """A key's features at a moment.
-
-    Parameters
-    ----------
-    key
-        Column -> value.
-    at
-        The moment.
-    as_of
-        When the event was that the row is of; None where there is none.
-    status
-        As of :func:`recoup.features.joining.join_features`.
-    features
-        Name -> value; None where undefined.
-    """
-
-    key: dict[str, str]
-    at: dt.datetime
-    as_of: dt.datetime | None
-    status: str
-    features: dict[str, float | None]
 
 
 def features_of(
@@ -122,7 +108,7 @@ def features_of(
     at: dt.datetime | None = None,
     progress: Progress | None = None,
 ) -> KeyFeatures:
-    """Give the features of one key as they stood at a moment, or at the log's end.
+    """Give the features of one key as they stood at a moment, or once all its events had come.
 
     Raises
     ------
@@ -131,31 +117,9 @@ def features_of(
     SchemaError
         If the key does not show in the log, and no moment was given.
     """
-    own = [each for each in feature_set.features if set(key_of(each)) == set(key)]
-    if not own:
-        kinds = dict.fromkeys("+".join(key_of(each)) for each in feature_set.features)
-        raise FeatureError(
-            f"Expected a kind of key that `{feature_set.name}` has, got {'+'.join(key)}",
-            hint=f"one of {', '.join(kinds)}",
-        )
-    chosen = FeatureSet(feature_set.name, feature_set.version, tuple(own), feature_set.owner)
+    chosen = features_of_key(feature_set, key)
     rows = rows_of(source, chosen, where=key, progress=progress)
-    if at is None and rows.is_empty():
-        told = ", ".join(f"{column}={value}" for column, value in key.items())
-        raise SchemaError(f"Expected a key of the log, got {told}", hint="keys match exactly")
-    moment = at or rows["ts"].max()
-    asked = pl.DataFrame({**key, "__ts": [moment]}, schema_overrides={"__ts": TIMESTAMP})
-    joined = join_features(asked, rows, chosen, ts="__ts").frame
-    label = "_".join(key_of(own[0]))
-    row = joined.row(0, named=True)
-    age = row[f"by_{label}_row_age_s"]
-    as_of = None if age is None else row["__ts"] - dt.timedelta(seconds=age)
-    values = {name: _defined(row[name]) for name in chosen.names}
-    return KeyFeatures(dict(key), row["__ts"], as_of, row[f"by_{label}_status"], values)
-
-
-def _defined(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+    return features_at(rows, chosen, key, at)
 
 
 def join_table(
