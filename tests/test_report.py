@@ -19,11 +19,15 @@ from recoup.report import (
     DayDecisions,
     Decided,
     Funnel,
+    Hesitation,
     IntentBin,
     Journeys,
+    LostSignal,
     Period,
+    Reasons,
     Segment,
     Summary,
+    Waits,
     render_html,
     story,
     summarise,
@@ -246,6 +250,37 @@ def test_nothing_wrong_is_said_with_what_could_not_be_seen() -> None:
     suspected = _Page(render_html(_summary(_defect(0.5)))).text
     assert "No defect stands out." in suspected
     assert "suspicion" in suspected
+
+
+def test_carts_of_which_nothing_is_known_yet_are_not_called_kept() -> None:
+    """In a log of a day most carts have not had their time: no share of those left is told."""
+    young = msgspec.structs.replace(_summary(), carts=3400, waiting_carts=1000)
+    page = render_html(young)
+    assert "1,000 not known yet" in page
+    assert "290 were bought, 2,110 left for good" in page
+    assert "of 1,000 it cannot be known yet" in page
+    old = render_html(_summary())
+    assert "2,110 of 3,400" in old
+    assert "known yet" not in old
+
+
+def test_the_lead_says_why_shoppers_leave_and_when_before_what_was_decided() -> None:
+    signal = LostSignal(signal="K5", showings=9, sessions=8, lost=20.0, unspoilt=40.0)
+    kinds = [Waits(value="view_cart", rows=900, turning_s=53.0)]
+    told = msgspec.structs.replace(
+        _summary(_defect()),
+        reasons=Reasons(model="m", lost=20.0, sessions=8, signals=[signal]),
+        hesitation=Hesitation(by_page_type=kinds),
+    )
+    lead = render_html(told).split("<section", 1)[1].split("</section>", 1)[0]
+    said = ["Checkout error", "20 purchases were lost", "53 s in the cart", "100 decisions"]
+    assert sorted(said, key=lead.index) == said
+
+
+def test_a_span_of_the_data_is_written_in_one_way() -> None:
+    found = Finding("tracking_break", "x", "2016-09-02T00:00:00Z", "2016-09-25T23:00:00Z", "Gone.")
+    page = render_html(msgspec.structs.replace(_summary(), data_quality=[found]))
+    assert "2 Sep 2016, 00:00 to 25 Sep 2016, 23:00" in page
 
 
 def test_likely_means_likely_in_all_places() -> None:

@@ -160,7 +160,7 @@ def _worst(worst: Defect, summary: Summary) -> str:
 
 def _others(number: int) -> str:
     which = "1 more defect is" if number == 1 else f"{number} more defects are"
-    return f"{which} likely; the table below ranks all by what they cost."
+    return f"{which} likely; the list below ranks all by what they cost and how sure that is."
 
 
 def _no_trouble(summary: Summary) -> list[str]:

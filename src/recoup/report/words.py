@@ -152,8 +152,11 @@ def evidence_words(evidence: str) -> str:
     --------
     >>> evidence_words("Of 9 that came to add_to_cart, 3 went on to begin_checkout.")
     'Of 9 that came to the cart, 3 went on to checkout.'
+    >>> evidence_words("1084 of 1912 sessions with payment_method card since 2016-09-02 met it.")
+    '1,084 of 1,912 sessions with payment method card since 2016-09-02 met it.'
     """
-    return _STEP.sub(lambda found: _STEPS[found[0]], evidence)
+    named = _STEP.sub(lambda found: _STEPS[found[0]], evidence)
+    return _LONG.sub(lambda found: count(int(found[0])), named)
 
 
 _STEPS: Final = {
@@ -164,7 +167,11 @@ _STEPS: Final = {
     "begin_checkout": "checkout",
     "add_shipping_info": "the delivery step",
     "add_payment_info": "the payment step",
+    "os": "operating system",
+    "payment_method": "payment method",
+    "query": "search for",
 }
+_LONG: Final = re.compile(r"(?<![-\w./:#])\d{4,}(?![-\w./:])(?= of | sessions| visits| visitors)")
 _STEP: Final = re.compile(rf"(?<= )(?:{'|'.join(_STEPS)})(?=[ .,:;]|$)")
 
 

@@ -1,5 +1,6 @@
 """The demo: the whole loop, closed, on a simulated shop whose truth is known."""
 
+import datetime as dt
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -216,8 +217,11 @@ def _names(defect: Defect, true: dict[str, Any]) -> bool:
 def _warm_up(
     registry: Path, visitors: int, seed: int, scenario: str
 ) -> tuple[Serving, dict[str, object]]:
-    """Train on a shop of the same kind, a day in which nothing is decided, as `train` does."""
-    shop = Shop(visitors=visitors, days=1.0, seed=seed + 1, scenario=load_scenario(scenario))
+    """Train on a shop of the same kind, a day a week before in which nothing is decided."""
+    found = load_scenario(scenario)
+    begin = dt.datetime.fromisoformat(found.start) - dt.timedelta(days=7)
+    before = msgspec.structs.replace(found, start=begin.isoformat())
+    shop = Shop(visitors=visitors, days=1.0, seed=seed + 1, scenario=before)
     day = _Day([shop.step(until, None) for until in _moments(shop, 3600)])
     measures = train_intent_on(day, registry, settings=QUICK)
     train_hesitation_on(day, registry, settings=QUICK_WAITS)
