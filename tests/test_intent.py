@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError, SnapshotError
-from recoup.events import EVENT_SCHEMA, EventBatch, conform, empty_frames, hash64, take
+from recoup.events import CODE, EVENT_SCHEMA, EventBatch, conform, empty_frames, hash64, take
 from recoup.features import FeatureSet, FeatureStore, count, time_since
 from recoup.friction import IntentModel, Period, StageRates
 from recoup.friction.intent_context import (
+    CONTEXT_COLUMNS,
     Labelled,
     encode_context,
     encode_out_of_fold,
     learn_vocabulary,
 )
 from recoup.friction.intent_rows import IntentRows, collect_rows
+from recoup.friction.signals import SIGNAL_INDEX
 from recoup.friction.training import IntentSettings, evaluate_intent, fit_intent, train_intent
 
 FEATURES = FeatureSet(
@@ -126,6 +128,17 @@ def test_the_receipt_viewed_again_is_no_purchase() -> None:
     assert rows.positive.tolist() == [True, True, True]
     nameless = rows_of([(0, "a", "page_view", None), (1, "a", "purchase", None)])
     assert nameless.positive.tolist() == [True]
+
+
+def test_rows_tell_what_an_event_shows_from_what_was_shown_before_and_where_it_struck() -> None:
+    names = ("add_to_cart", "begin_checkout", "payment_error", "page_view")
+    rows = rows_of([(minute, "a", name, None) for minute, name in enumerate(names)])
+    declined = 1 << SIGNAL_INDEX["K5"]
+    assert rows.now.tolist() == [0, 0, declined, 0]
+    assert rows.before.tolist() == [0, 0, 0, declined]
+    stands = ("add_to_cart", "begin_checkout", "begin_checkout", "page_view")
+    event = rows.context[:, CONTEXT_COLUMNS.index("event")]
+    assert event.tolist() == [CODE[name] for name in stands]
 
 
 def test_a_period_is_half_open_and_history_is_only_folded() -> None:

@@ -8,6 +8,7 @@ from recoup.models.linear import fit_linear, linear_rows
 from recoup.models.network import (
     NetworkModel,
     NetworkSettings,
+    Reals,
     fit_network,
     network_one,
     network_rows,
@@ -122,6 +123,27 @@ def test_steps_follow_the_slope_of_the_weighted_loss() -> None:
                 losses.append(mean_loss())
             part[at] = kept
             assert slope[at] == pytest.approx((losses[0] - losses[1]) / 2e-3, abs=2e-3)
+
+
+def test_steps_shorten_along_half_a_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def slopes(_told: object, chosen: NDArray[np.int64], parts: list[Reals]) -> list[Reals]:
+        assert len(chosen) == 4
+        seen.append((float(parts[4][0]), float(parts[3][0])))
+        return [np.ones_like(part) for part in parts]
+
+    monkeypatch.setattr(network, "_slopes", slopes)
+    settings = NetworkSettings(units=2, epochs=3, batch=4, rate=0.1, decay=0.5)
+    table, ones = np.zeros((9, 1), np.float32), np.ones(9, np.float32)
+    told = network._Told(table, ones, ones)  # noqa: SLF001
+    parts = network._fit_member(told, settings, np.random.default_rng(1), 0.3)  # noqa: SLF001
+    seen.append((float(parts[4][0]), float(parts[3][0])))
+    # Slopes that never change make each step as long as the plan says; the level does not decay.
+    lengths = 0.05 * (1.0 + np.cos(np.pi * np.arange(6) / 6))
+    level, direct = np.array(seen).T
+    np.testing.assert_allclose(-np.diff(level), lengths, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(-np.diff(direct), lengths * (1.0 + 0.5 * direct[:-1]), atol=1e-6)
 
 
 def test_decay_keeps_weights_small() -> None:

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from recoup.errors import SourceError
+from recoup.friction.signals import FAMILIES, SIGNALS
 from recoup.sources import inspect_log, open_source
 from recoup.sources.mapping import Mapping, parse_mapping
 from recoup.sources.native import MAPPING as NATIVE
@@ -77,6 +78,29 @@ def test_a_public_log_is_named(data_dir: Path, tmp_path: Path, name: str) -> Non
     path.write_text(found.mapping)
     batches = open_source(data_dir / name, mapping=path, now=NOW).batches()
     assert "purchase" in next(iter(batches)).batch.events["event"].to_list()
+
+
+def test_signals_that_lack_the_same_events_are_told_together(tmp_path: Path) -> None:
+    times = [f"2026-03-{day:02d}T10:00:00Z" for day in range(1, 29)]
+    names = ["page_view", "view_cart"] * 14
+    path = write(
+        tmp_path / "log.csv", ts=times, event=names, visitor=["v"] * 28, latency_ms=[9.5] * 28
+    )
+    found = inspect_log(path, now=NOW)
+    lacking = [line for line in found.cannot_answer if "no event of" in line]
+    told = [line.removesuffix(" is recorded.").split(": no event of ") for line in lacking]
+    expected: dict[str, list[str]] = {}
+    for signal in SIGNALS:
+        if signal.family not in ("page", "cart"):
+            events = ", ".join(FAMILIES[signal.family])
+            expected.setdefault(events, []).append(f"{signal.id} ({signal.name})")
+    assert told == [[", ".join(titles), events] for events, titles in expected.items()]
+    assert "D8 (slow page): latency_ms in 14 of 14 events of page_view, page_timing." in (
+        found.answers
+    )
+    assert "C4 (coupon refused): error_code missing from view_cart, add_to_cart." in (
+        found.cannot_answer
+    )
 
 
 def test_the_shop_is_recognised(data_dir: Path, tmp_path: Path) -> None:
