@@ -89,6 +89,8 @@ def test_ga4_times_are_the_events_own_then_the_payloads_then_the_moment_received
         (event("page_view", value="3", currency="EUR"), "value_invalid", "params.value"),
         (event("view_item_list", items=[{"price": 1}]), "value_required", "items[].item_id"),
         (event("view_item_list", items=[{"item_id": "a"}] * 201), "exceeded_max_entities", "items"),
+        (event("view_item_list", items=[{"item_id": "a"} | {f"c{n}": n for n in range(11)}]),
+         "exceeded_max_entities", "items[]"),
         (event("x" * 41), "name_too_long", "events[].name"),
         (event("1st"), "name_invalid", "events[].name"),
         (event("ga_thing"), "name_reserved", "events[].name"),
@@ -109,7 +111,7 @@ def test_a_broken_rule_of_ga4_is_a_warning_and_no_loss(
 
 
 def test_a_payload_that_keeps_the_rules_of_ga4_gives_no_warning() -> None:
-    item = {"item_id": "a", "price": 3.5, "quantity": 1}
+    item = {"item_id": "a", "price": 3.5, "quantity": 1} | {f"c{n}": n for n in range(10)}
     priced = {"currency": "EUR", "value": 3.5, "items": [item]}
     found = ga4(
         event("page_view", page_location="https://shop.example/" + "a" * 200, session_id="1"),
@@ -130,6 +132,10 @@ def test_rules_about_the_whole_request() -> None:
     assert {w.kind for w in odd.warnings} == {
         "name_too_long", "value_out_of_bounds", "name_reserved",
     }  # fmt: skip
+    items = [{"item_id": f"{n:0100}"} for n in range(199)]
+    large = ga4(*[event("view_item_list", items=items)] * 6)
+    assert [(w.kind, w.path) for w in large.warnings] == [("exceeded_max_entities", "$")]
+    assert len(large.batch) == 6
     old = ga4(event("page_view"), timestamp_micros=1_766_000_000_000_000)
     assert [w.path for w in old.warnings] == ["events[].timestamp_micros"]
 

@@ -3,6 +3,8 @@
 import re
 from typing import Any, Final
 
+import msgspec
+
 from recoup.sources.payloads.draft import Draft, Node
 
 MAX_EVENTS: Final = 25
@@ -13,6 +15,17 @@ MAX_VALUE: Final = 100
 MAX_PROPERTY_NAME: Final = 24
 MAX_PROPERTY_VALUE: Final = 36
 MAX_ITEMS: Final = 200
+MAX_ITEM_PARAMS: Final = 10
+MAX_BYTES: Final = 130_000
+ITEM_PARAMS: Final = frozenset(
+    {
+        "item_id", "item_name", "affiliation", "coupon", "currency", "discount", "index",
+        "item_brand", "item_category", "item_category2", "item_category3", "item_category4",
+        "item_category5", "item_list_id", "item_list_name", "item_variant", "location_id", "price",
+        "quantity", "promotion_id", "promotion_name", "creative_name", "creative_slot",
+    }
+)  # fmt: skip
+"""What GA4 knows of an item; anything else is a custom parameter of it."""
 BACKDATED_US: Final = 72 * 3_600_000_000
 LONGER: Final = {"page_location": 1000, "page_referrer": 420, "page_title": 300}
 """Parameters whose value may be longer than others'."""
@@ -65,9 +78,18 @@ def check_payload(draft: Draft, payload: Node, events: list[Any], ts: int | None
         draft.warn(
             "exceeded_max_entities", "events", f"a request holds at most {MAX_EVENTS} events"
         )
+    if _size(payload) > MAX_BYTES:
+        draft.warn("exceeded_max_entities", "$", "a request has at most 130 kB", ts)
     properties = payload.get("user_properties")
     if isinstance(properties, dict):
         _check_properties(draft, properties, ts)
+
+
+def _size(payload: Node) -> int:
+    try:
+        return len(msgspec.json.encode(payload))
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        return 0
 
 
 def _check_properties(draft: Draft, properties: Node, ts: int | None) -> None:
@@ -134,6 +156,9 @@ def _check_items(draft: Draft, items: object, ts: int | None) -> None:
         if not item.get("item_id") and not item.get("item_name") and "promotion_id" not in item:
             said = "an item has `item_id` or `item_name`"
             draft.warn("value_required", f"{at}[].item_id", said, ts)
+        if len(item.keys() - ITEM_PARAMS) > MAX_ITEM_PARAMS:
+            said = f"an item has at most {MAX_ITEM_PARAMS} parameters of the shop's own"
+            draft.warn("exceeded_max_entities", f"{at}[]", said, ts)
         for key, value in item.items():
             _check_param(draft, str(key), value, f"{at}[]", ts)
 
