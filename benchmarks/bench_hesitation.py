@@ -113,7 +113,11 @@ def _each_due(tick: Callable[[float], Due], idle_ms: float) -> float:
     costs = []
     for k in range(1, 4):
         found: list[Due] = []
-        seconds = cpu_seconds(lambda k=k, found=found: found.append(tick(TICK_S * k)))
+
+        def due(k: int = k, found: list[Due] = found) -> None:
+            found.append(tick(TICK_S * k))
+
+        seconds = cpu_seconds(due)
         if len(found[0]):
             costs.append((seconds * 1e6 - idle_ms * 1e3) / len(found[0]))
     return statistics.median(costs)

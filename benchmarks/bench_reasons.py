@@ -16,9 +16,9 @@ import numpy as np
 from benchmarks.harness import RUNS, report
 from recoup.events import concat_batches
 from recoup.features import FeatureStore, standard_features
+from recoup.friction.explained import EXPLAINED
 from recoup.friction.intent_rows import IntentRows, Period, collect_rows
 from recoup.friction.reasons import Explainer
-from recoup.friction.signals import SIGNALS
 from recoup.friction.training import IntentSettings, fit_intent
 from recoup.simulator import SCENARIOS, simulate
 
@@ -35,7 +35,7 @@ def main() -> None:
     rows = collect_rows([batch], FeatureStore(standard_features()), Period())
     model = fit_intent(rows, "bench", SETTINGS)[0]
     explainer, booster, table = Explainer(model), *_peer(rows, model.learned.trees.n_trees)
-    for name, before in (("explain_single", TYPICAL), ("explain_worst", (1 << len(SIGNALS)) - 1)):
+    for name, before in (("explain_single", TYPICAL), ("explain_worst", (1 << len(EXPLAINED)) - 1)):
 
         def ours(k: int, before: int = before) -> None:
             told = explainer.explain_one(rows.values[k], rows.context[k], 1, before)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _peer(rows: IntentRows, trees: int) -> tuple[lgb.Booster, np.ndarray]:
-    bits = [(each[:, None] >> np.arange(len(SIGNALS))) & 1 for each in (rows.now, rows.before)]
+    bits = [(each[:, None] >> np.arange(len(EXPLAINED))) & 1 for each in (rows.now, rows.before)]
     table = np.column_stack([rows.values, rows.context, *bits]).astype(np.float64)
     settings = {"objective": "binary", "num_leaves": 15, "num_threads": 1, "verbose": -1}
     return lgb.train(settings, lgb.Dataset(table, rows.positive), trees), table

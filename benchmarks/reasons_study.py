@@ -17,9 +17,10 @@ from scipy.stats import spearmanr
 
 from recoup.events import EventBatch, encode
 from recoup.features import FeatureStore, standard_features
+from recoup.friction.explained import EXPLAINED_INDEX, JourneyDetector
 from recoup.friction.intent import IntentModel
 from recoup.friction.reasons import REASON_SCHEMA, Explainer
-from recoup.friction.signals import SIGNAL_INDEX, SignalDetector
+from recoup.friction.signals import SIGNAL_INDEX
 from recoup.friction.training import IntentSettings, train_intent
 from recoup.simulator import SCENARIOS, DefectSpec, Scenario, simulate
 
@@ -63,7 +64,7 @@ def explained(model: IntentModel, batches: Iterator[EventBatch]) -> pl.DataFrame
     """Give the reasons at every event that shows a signal, as a replay does."""
     store, detector, explainer = (
         FeatureStore(standard_features()),
-        SignalDetector(),
+        JourneyDetector(),
         Explainer(model),
     )
     frames = [pl.DataFrame(schema=REASON_SCHEMA)]
@@ -76,25 +77,29 @@ def explained(model: IntentModel, batches: Iterator[EventBatch]) -> pl.DataFrame
 def top_reasons(reasons: pl.DataFrame, scenario: Scenario) -> dict[str, dict[str, float]]:
     """Judge who is blamed, in journeys with one harmful symptom and at least two harmless ones.
 
-    Judged at the event that completes the set, and at the last event that shows a symptom.
+    Judged at the event that completes the set, and at the last event that shows a symptom. Signals
+    of behaviour are further ones that may be blamed; what is never a symptom completes no set.
     """
     harm = [each.type for each in scenario.defects if each.effect or each.lasting]
     none = [each.type for each in scenario.defects if each.type not in harm]
-    depth = pl.col("signal").replace_strict(SIGNAL_INDEX, return_dtype=pl.Int64)
-    signal = pl.col("signal")
-    shown = signal.filter("shown").sort_by(depth.filter(pl.col("shown")))
+    depth = pl.col("signal").replace_strict(EXPLAINED_INDEX, return_dtype=pl.Int64)
+    signal, symptom = pl.col("signal"), pl.col("signal").is_in(list(SIGNAL_INDEX))
+    met = pl.col("shown") & symptom
+    shown = signal.filter(met).sort_by(depth.filter(met))
     moments = (
         reasons.group_by("session", "ts", "id")
         .agg(
             harmful=signal.filter(signal.is_in(harm)).first(),
             harms=signal.is_in(harm).sum(),
             decoys=signal.is_in(none).sum(),
-            signals=pl.len(),
+            signals=symptom.sum(),
+            shows=met.any(),
             reason=signal.sort_by("share", depth).first(),
             least=pl.col("share").min(),
             last=shown.last(),
-            severe=signal.sort_by(depth).last(),
+            severe=signal.filter(symptom).sort_by(depth.filter(symptom)).last(),
         )
+        .filter("shows")
         .filter(pl.col("harms") == 1, pl.col("decoys") >= 2, pl.col("signals") < 9)
         .filter(pl.col("signals") == pl.col("harms") + pl.col("decoys"))
         .sort("ts", "id")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recoup.errors import SnapshotError
 from recoup.events import EVENT_SCHEMA, ITEM_SCHEMA, EventBatch, conform, take
 from recoup.friction.behaviour import BEHAVIOURS, BehaviourDetector
+from recoup.friction.explained import EXPLAINED, EXPLAINED_INDEX, JourneyDetector
 
 START = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
 Row = dict[str, object]
@@ -157,3 +158,76 @@ def test_memory_is_bounded_and_bytes_of_something_else_are_refused() -> None:
     assert len(many.snapshot()) < 64 * 12
     with pytest.raises(SnapshotError):
         detector.restore(b"something else")
+    with pytest.raises(SnapshotError):
+        JourneyDetector().restore(b"something else")
+
+
+def told(rows: list[Row]) -> list[tuple[set[str], set[str]]]:
+    """Give the signals that reasons tell of each event, and of its session before it."""
+    batch = batch_of(rows)
+    seen = JourneyDetector().step(batch, np.ones(len(batch), np.int64))
+    pairs = zip(seen.now.tolist(), seen.before.tolist(), strict=True)
+    return [(named(now), named(before)) for now, before in pairs]
+
+
+def named(bits: int) -> set[str]:
+    return {each.id for k, each in enumerate(EXPLAINED) if (bits >> k) & 1}
+
+
+def test_behaviours_are_told_beside_symptoms_and_remembered() -> None:
+    search: Row = {"event": "search", "query": "x", "results": 0}
+    found = told([search, ADD, REMOVE, ADD, search, LIST])
+    assert found[0] == ({"S1"}, set())
+    assert found[3] == ({"D9:oscillation"}, {"S1"})
+    assert found[4] == ({"S1"}, {"S1", "D9:oscillation"})
+    assert found[5] == (set(), {"S1", "D9:oscillation"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "signals"),
+    [
+        pytest.param(DEAD_RAGE, {"D7"}, id="the tag calls it dead"),
+        pytest.param([click(0.0, option="error")], {"D7"}, id="the tag calls it an error"),
+        pytest.param([click(0.0, latency_ms=2_600.0)], {"D7:dead_click"}, id="by its reaction"),
+        pytest.param(
+            [click(k / 4, latency_ms=4_000.0) for k in range(3)], {"D7:rage_click"}, id="rage"
+        ),
+        pytest.param(
+            [LIST | {"element": "x", "at": 0.0}, {"event": "ui_error", "at": 0.05}],
+            {"D7:error_click"}, id="a script error",
+        ),
+        pytest.param(
+            [ADD | {"at": 0.0}, {"event": "ui_error", "option": "add_to_cart", "at": 0.05}],
+            {"D6"}, id="a failed add",
+        ),
+    ],
+)  # fmt: skip
+def test_one_click_is_told_as_one_signal(rows: list[Row], signals: set[str]) -> None:
+    assert told(rows)[-1][0] == signals
+
+
+def test_what_reasons_tell_has_names_of_its_own() -> None:
+    assert len(EXPLAINED_INDEX) == len(EXPLAINED) == len({each.name for each in EXPLAINED}) < 53
+    assert [each.id.partition(":")[2] for each in EXPLAINED[20:26]] == list(BEHAVIOURS)
+
+
+@settings(max_examples=15)
+@given(kinds=st.lists(KINDS, min_size=1, max_size=30), size=st.integers(1, 7))
+def test_journeys_are_read_alike_in_batches_of_any_size(kinds: list[Row], size: int) -> None:
+    batch = batch_of([row | {"at": n / 2} for n, row in enumerate(kinds)])
+    keys, whole, parts = np.ones(len(batch), np.int64), JourneyDetector(), []
+    every, detector = whole.step(batch, keys), JourneyDetector()
+    saved: dict[str, bytes] = {}
+    for start in range(0, len(batch), size):
+        picked = np.arange(start, min(start + size, len(batch)))
+        parts.append(detector.step(take(batch, picked), keys[picked]))
+        changes = detector.changes()
+        saved = {k: v for k, v in saved.items() if k not in changes.dropped} | changes.saved
+        detector = JourneyDetector()
+        detector.restore_parts(saved)
+    for name in ("now", "before", "behaved"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(joined, getattr(every, name))
+    again = JourneyDetector()
+    again.restore(whole.snapshot())
+    assert again.snapshot() == whole.snapshot()

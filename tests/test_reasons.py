@@ -3,6 +3,7 @@
 from itertools import permutations
 
 import lightgbm as lgb
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -22,12 +23,14 @@ from recoup.friction.effects import (
     fit_effects,
     no_effects,
 )
+from recoup.friction.explained import EXPLAINED, EXPLAINED_INDEX, LONG_WAIT, SYMPTOM_BITS
 from recoup.friction.intent import IntentModel, Learned
 from recoup.friction.intent_context import Labelled as Contexts
 from recoup.friction.intent_context import encode_context, learn_vocabulary
 from recoup.friction.moment import Kept
 from recoup.friction.reasons import (
     MOST_APART,
+    NUMBERS,
     REASON_SCHEMA,
     SLICES,
     Explainer,
@@ -43,20 +46,21 @@ from recoup.runners.explaining import ReasonWatch
 from recoup.simulator import SCENARIOS, simulate
 from recoup.testing import random_batch
 
-LEAVES, LASTING = {0: 0.6, 5: 0.3}, {0: 1.5, 7: 0.8}
+RAGE = EXPLAINED_INDEX["D7:rage_click"]
+LEAVES, LASTING = {0: 0.6, 5: 0.3, RAGE: 0.5}, {0: 1.5, 7: 0.8, RAGE: 1.0}
 """Signal -> its harm; the others, which show as often, do none."""
 
 
 class Rows:
-    """Events of a shop in which two signals do harm, and all show alike."""
+    """Events of a shop in which a few signals do harm, and all show alike."""
 
     def __init__(self, seed: int, count: int = 6_000, showing: float = 0.15) -> None:
         rng = np.random.default_rng(seed)
         self.values = rng.normal(size=(count, 1))
         self.context = rng.integers(1, 4, (count, 2))
-        bit = 1 << np.arange(len(SIGNALS))
-        now = rng.random((count, len(SIGNALS))) < showing / 3
-        before = rng.random((count, len(SIGNALS))) < showing
+        bit = 1 << np.arange(len(EXPLAINED))
+        now = rng.random((count, len(EXPLAINED))) < showing / 3
+        before = rng.random((count, len(EXPLAINED))) < showing
         self.now, self.before = (each @ bit for each in (now, before))
         self.base = self.values[:, 0] + 0.5
         odds, stay = self.base.copy(), np.ones(count)
@@ -97,7 +101,7 @@ def explain(now: int, before: int) -> Explanation:
     return EXPLAINER.explain_one(VALUES, CONTEXT, now, before)
 
 
-masks = st.integers(0, (1 << len(SIGNALS)) - 1)
+masks = st.integers(0, (1 << len(EXPLAINED)) - 1)
 
 
 @settings(max_examples=60)
@@ -120,7 +124,7 @@ def test_shares_add_up_to_the_whole_on_both_scales(now: int, before: int) -> Non
 
 
 @settings(max_examples=25)
-@given(st.sets(st.integers(0, len(SIGNALS) - 1), min_size=1, max_size=5), masks)
+@given(st.sets(st.integers(0, len(EXPLAINED) - 1), min_size=1, max_size=5), masks)
 def test_shares_are_the_mean_over_all_orders_of_repair(signals: set[int], of: int) -> None:
     bits = sum(1 << signal for signal in signals)
     now, before = bits & of, bits & ~of
@@ -134,7 +138,7 @@ def test_shares_are_the_mean_over_all_orders_of_repair(signals: set[int], of: in
             keep |= 1 << signal
             share[signal] += (intent(now & keep, before & keep) - without) / len(orders)
     for signal, expected in share.items():
-        each = told[SIGNALS[signal].id]
+        each = told[EXPLAINED[signal].id]
         assert each.share == pytest.approx(expected, abs=1e-12)
         alone = ~(1 << signal)
         assert each.repaired == pytest.approx(intent(now & alone, before & alone), abs=1e-15)
@@ -152,14 +156,14 @@ def test_a_showing_is_charged_with_what_it_took_itself() -> None:
 
 
 def test_of_many_signals_the_worst_are_still_told_apart() -> None:
-    everything = (1 << len(SIGNALS)) - 1
+    everything = (1 << len(EXPLAINED)) - 1
     told = explain(0, everything)
-    assert len(told.reasons) == len(SIGNALS) > MOST_APART
-    assert [each.signal for each in told.reasons[:2]] == [SIGNALS[k].id for k in (0, 7)]
+    assert len(told.reasons) == len(EXPLAINED) > MOST_APART
+    assert [each.signal for each in told.reasons[:3]] == [EXPLAINED[k].id for k in (0, RAGE, 7)]
     assert explain(0, 0).reasons == ()
 
 
-EVERYTHING = (1 << len(SIGNALS)) - 1
+EVERYTHING = (1 << len(EXPLAINED)) - 1
 
 
 def lasting(harm: dict[int, float]) -> Explainer:
@@ -182,10 +186,10 @@ def test_of_many_signals_only_those_that_bring_least_are_one_together() -> None:
 
 
 def test_those_together_share_by_what_each_would_bring() -> None:
-    told = lasting({k: 0.1 + 0.02 * k for k in range(len(SIGNALS))}).explain_one(
+    told = lasting({k: 0.1 + 0.02 * k for k in range(len(EXPLAINED))}).explain_one(
         VALUES, CONTEXT, 0, EVERYTHING
     )
-    least = sorted(told.reasons, key=lambda each: each.repaired)[: len(SIGNALS) - MOST_APART + 1]
+    least = sorted(told.reasons, key=lambda each: each.repaired)[: len(EXPLAINED) - MOST_APART + 1]
     share = np.array([each.share for each in least])
     gain = np.array([each.repaired for each in least]) - told.intent
     np.testing.assert_allclose(share / share.sum(), gain / gain.sum())
@@ -221,7 +225,7 @@ def test_of_few_showings_the_priors_believe_less_harm() -> None:
     rows = Rows(10, 2_000, showing=0.05).labelled
     usual = fit_effects(rows, EffectSettings())
     free = fit_effects(rows, EffectSettings(leaves_rate=0.0, lasting_rate=0.0))
-    harmless = [k for k in range(len(SIGNALS)) if k not in {**LEAVES, **LASTING}]
+    harmless = [k for k in range(len(EXPLAINED)) if k not in {**LEAVES, **LASTING}]
     assert usual.leaves[harmless].sum() < 0.8 * free.leaves[harmless].sum()
     assert usual.lasting[harmless].sum() < 0.8 * free.lasting[harmless].sum()
 
@@ -261,15 +265,64 @@ def test_effects_are_not_learned_from_a_handful_and_judged_by_others() -> None:
 def test_the_gradient_of_the_loss_is_its_slope() -> None:
     rows = Rows(7, 500)
     fit = _Fit(rows.labelled, EffectSettings())
-    count = 2 * len(EVENT_NAMES) + 2 * len(SIGNALS)
+    count = 2 * len(EVENT_NAMES) + 2 * len(EXPLAINED)
     theta = np.random.default_rng(1).uniform(0.05, 0.4, count)
     _, gradient = fit.loss(theta)
-    picked = [1, 2, len(EVENT_NAMES) + 1, count - 40, count - 35, count - 20, count - 1]
+    picked = [1, 2, len(EVENT_NAMES) + 1, count - 54, count - 47, count - 27, count - 1]
     for k in picked:
         step = np.zeros(count)
         step[k] = 1e-5
         slope = (fit.loss(theta + step)[0] - fit.loss(theta - step)[0]) / 2e-5
         assert gradient[k] == pytest.approx(slope, rel=1e-5, abs=1e-5)
+
+
+@given(masks, masks, st.floats(0.0, 0.99))
+def test_a_long_wait_is_a_signal_whose_harm_is_known(now: int, before: int, loss: float) -> None:
+    wait = 1 << LONG_WAIT
+    now, before = now & ~wait, before & ~wait
+    served = intent(now, before)
+    told = EXPLAINER.explain_wait(served, now, before, loss)
+    own = next(each for each in told.reasons if each.signal == "D9")
+    assert own.repaired == pytest.approx(served, abs=1e-9)
+    assert own.lost == pytest.approx(served - told.intent, abs=1e-9)
+    assert told.unspoilt == pytest.approx(explain(now, before).unspoilt, abs=1e-9)
+    whole = sum(each.share for each in told.reasons)
+    assert whole == pytest.approx(told.intent - told.unspoilt, abs=1e-9)
+    assert all(each.lost == 0.0 and not each.shown for each in told.reasons if each is not own)
+    assert {each.signal for each in told.reasons} == {
+        "D9", *(EXPLAINED[k].id for k in range(LONG_WAIT) if ((now | before) >> k) & 1)
+    }  # fmt: skip
+
+
+def test_a_wait_alone_leaves_the_share_of_buyers_that_it_did_not_take() -> None:
+    plain = msgspec.structs.replace(MODEL.learned.calibration, a=1.0, b=1.0, c=0.0)
+    learned = MODEL.learned._replace(calibration=plain)
+    model = IntentModel("x", ("x",), (("x", ""),), ("event", "device"), learned)
+    told = Explainer(model).explain_wait(0.4, 0, 0, 0.75)
+    assert told.unspoilt == pytest.approx(0.4, abs=1e-12)
+    assert told.intent == pytest.approx(0.1, abs=1e-12)
+    many = Explainer(model).explain_waits(*(np.array([v]) for v in (0.4, 0, 0, 0.75)))
+    assert many[1][0, NUMBERS.index("intent")] == told.intent
+
+
+def test_intent_is_fitted_to_events_without_symptoms_and_not_only_without_behaviours() -> None:
+    behaves = 1 << RAGE
+    assert SYMPTOM_BITS & behaves == 0
+    assert sum(1 << k for k in range(len(SIGNALS))) == SYMPTOM_BITS
+    assert [each.id for each in EXPLAINED[: len(SIGNALS)]] == [each.id for each in SIGNALS]
+
+
+def test_effects_that_know_fewer_signals_are_read_and_the_later_do_nothing() -> None:
+    old = MODEL.learned.effects
+    fewer = old._replace(leaves=old.leaves[:20], lasting=old.lasting[:20])
+    learned = MODEL.learned._replace(effects=fewer)
+    model = IntentModel("x", ("x",), (("x", ""),), ("event", "device"), learned)
+    read = IntentModel.from_bytes(model.to_bytes())
+    assert len(read.learned.effects.leaves) == len(EXPLAINED)
+    told = Explainer(read).explain_one(VALUES, CONTEXT, 1 | 1 << RAGE, 1 << RAGE)
+    shares = {each.signal: each.share for each in told.reasons}
+    assert shares["D7:rage_click"] == 0.0
+    assert shares["S1"] < -0.01
 
 
 def test_events_are_explained_in_their_context_and_others_left_out() -> None:

@@ -171,8 +171,9 @@ def test_a_model_is_trained_kept_judged_and_used(log: Path, tmp_path: Path) -> N
     assert reasons.schema == REASON_SCHEMA
     told = used.reasons
     assert told is not None
-    assert told.lost == pytest.approx(reasons["lost"].sum())
-    assert {each.signal for each in told.signals} == set(reasons.filter("shown")["signal"])
+    lost = {each.signal: each.lost for each in (*told.signals, *told.wavering)}
+    assert sum(lost.values()) == pytest.approx(reasons["lost"].sum())
+    assert set(lost) == set(reasons.filter("shown")["signal"])
     moments = reasons.group_by("id").agg(pl.col("share").sum(), pl.col("^intent|unspoilt$").first())
     apart = moments["intent"] - moments["unspoilt"] - moments["share"]
     assert float(apart.abs().max()) < 1e-9  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
 from recoup.events import CODE, EVENT_SCHEMA, ITEM_SCHEMA, MICROS, EventBatch, conform, encode, take
-from recoup.friction.waits import is_step
+from recoup.friction.steps import is_step
 from recoup.outcomes import Abandonment
 from recoup.report import (
     Behaving,

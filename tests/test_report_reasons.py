@@ -80,6 +80,27 @@ def test_it_is_told_in_words() -> None:
     assert "no purchase lost" in sentences(harmless)[0]
 
 
+def test_how_shoppers_wavered_is_told_apart_from_what_they_met() -> None:
+    wavering = frame_of(
+        ("D9", True, 7, 4.0, 9.0, "/cart", "mobile"),
+        ("D9", True, 8, 8.0, 9.0, "/cart", "mobile"),
+        ("D9:comparison_loop", True, 9, 0.2, 0.5, "/p/lamp", "mobile"),
+        ("D7:dead_click", True, 9, 0.0, 0.5, "/p/lamp", "mobile"),
+    )
+    told = tell_reasons(pl.concat([SHOP, wavering]), "m")
+    plain = tell_reasons(SHOP, "m")
+    assert (told.lost, told.sessions, told.signals) == (plain.lost, plain.sessions, plain.signals)
+    assert [each.signal for each in told.wavering] == ["D9", "D9:comparison_loop", "D7:dead_click"]
+    assert told.wavering[0].slices[0].value == "/cart"
+    *before, said = sentences(told)
+    assert before == sentences(plain)
+    assert (
+        "waited too long (12, visits: 2), went to and fro between products (0.2, visits: 1)" in said
+    )
+    assert "clicked" not in said
+    assert "no cause" in said
+
+
 def test_the_page_has_the_section_only_with_a_trained_model() -> None:
     def page(told: Reasons | None) -> str:
         summary = summarise(source="shop", events=5, journeys=Journeys(), reasons=told)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import lightgbm as lgb
 import msgspec
 import numpy as np
 import polars as pl
@@ -15,20 +16,28 @@ from recoup.engine import NO_TICKS, Engine, Settings
 from recoup.errors import ModelError, SnapshotError
 from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, concat_batches, conform, encode, take
 from recoup.features import FeatureRows, standard_features
+from recoup.friction.effects import no_effects
 from recoup.friction.hesitation import HesitationModel
 from recoup.friction.hesitation_training import HesitationSettings, fit_hesitation
+from recoup.friction.intent import IntentModel, Learned
+from recoup.friction.intent_context import Labelled, encode_context, learn_vocabulary
 from recoup.friction.signals import Detected
+from recoup.friction.steps import is_page
 from recoup.friction.waiting import HESITATION_SCHEMA
-from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows, is_page
+from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
+from recoup.models.calibration import Calibration
+from recoup.models.linear import no_linear
+from recoup.models.trees import TreeEnsemble
 from recoup.non_shoppers import Rule, Rules
 from recoup.policies.version import HESITATION_LOSS, REASONS, Beliefs
+from recoup.runners.explaining import ExplainedEvent, explain_sessions
 from recoup.runners.hesitation import train_hesitation_on
 from recoup.runners.hesitation_watch import HesitationWatch
 from recoup.runners.local import LocalRunner
 from recoup.runners.replay import ReplayHost, replay_source
 from recoup.runners.serving import load_serving
 from recoup.simulator import load_scenario, simulate, write_simulation
-from recoup.sources import open_source
+from recoup.sources import open_source, write_native
 from recoup.sources.base import SourceBatch, no_dead_letters
 from recoup.stores import MemoryJournal, SqliteJournal
 
@@ -347,6 +356,103 @@ def test_waits_of_who_is_found_to_be_no_shopper_are_not_counted(events: EventBat
 
     with_them = counted(first, found_out(first, gone["visitor"][-1]), rest)
     assert 0 < with_them < counted(first, rest)
+
+
+@functools.cache
+def intent_model() -> IntentModel:
+    """Fit purchases to the pages of a visit; a search without results takes half of them."""
+    rng = np.random.default_rng(2)
+    views = rng.integers(0, 9, 2_000) * 1.0
+    event = rng.integers(1, 4, (2_000, 1))
+    buys = rng.random(2_000) < 0.03 * (1 + views)
+    vocabulary = learn_vocabulary(Labelled(event, buys, np.arange(2_000)))
+    data = lgb.Dataset(np.column_stack([views, encode_context(event, vocabulary)]), buys)
+    booster = lgb.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 10)
+    effects = no_effects()
+    effects.leaves[0], effects.lasting[0] = 0.5, 0.4
+    trees = TreeEnsemble.from_lightgbm(booster)
+    learned = Learned(vocabulary, trees, no_linear(2), 0.0, Calibration(), effects)
+    name = "session_events"
+    fitted = IntentModel("x", (name,), ((name, ""),), ("event",), learned)
+    fitted.bind(standard_features().names)
+    return fitted
+
+
+def reasons_of(
+    events: EventBatch, rows: int, journal: MemoryJournal, until: int | None = None
+) -> pl.DataFrame:
+    engine = Engine(UNREVIEWED, intent=intent_model(), hesitation=model())
+    owner = ReplayHost(engine, None, explains=True)
+    log = Log(events, rows, until)
+    LocalRunner(owner, journal, log, tick_s=TICK_S, snapshot_batches=3).run()
+    return told(journal, "reasons")
+
+
+def test_a_wait_that_is_too_long_is_a_reason_beside_the_session_s_signals(
+    events: EventBatch,
+) -> None:
+    events, journal = take(events, np.arange(4_000)), MemoryJournal()
+    reasons = reasons_of(events, 700, journal)
+    waits = told(journal, "hesitations")
+    own = reasons.filter(pl.col("signal") == "D9")
+    assert own.height == waits.height > 100
+    assert own.select("ts", "session", "visitor").equals(waits.select("ts", "session", "visitor"))
+    np.testing.assert_allclose(own["repaired"], waits["intent"], atol=1e-9)
+    whole = reasons.group_by("ts", "session").agg(
+        pl.col("share").sum(), pl.col("intent", "unspoilt").first()
+    )
+    np.testing.assert_allclose(whole["share"], whole["intent"] - whole["unspoilt"], atol=1e-9)
+    beside = own.select("ts", "session").join(reasons, on=["ts", "session"])
+    assert "S1" in set(beside["signal"])
+    assert not beside.filter(pl.col("signal") != "D9")["shown"].any()
+    latest = events.events.filter(pl.col("page").is_not_null())
+    named = own.filter(pl.col("page").is_not_null()).join(
+        latest.select("source", "id", at="ts", where="page"), on=["source", "id"]
+    )
+    assert named.height > 20
+    assert named.select((pl.col("at") < pl.col("ts")) & (pl.col("where") == pl.col("page")))[
+        "at"
+    ].all()
+
+
+def test_reasons_of_waits_are_the_same_in_batches_of_any_size_and_after_a_cut(
+    events: EventBatch,
+) -> None:
+    events = take(events, np.arange(4_000))
+    by = ["ts", "session", "signal"]
+    whole = reasons_of(events, 4_000, MemoryJournal()).sort(by)
+    assert reasons_of(events, 333, MemoryJournal()).sort(by).equals(whole)
+    journal = MemoryJournal()
+    reasons_of(events, 333, journal, until=2_300)
+    assert reasons_of(events, 333, journal).sort(by).equals(whole)
+
+
+def test_one_shopper_s_waits_are_explained_as_a_replay_explains_them(
+    events: EventBatch, tmp_path: Path
+) -> None:
+    events, path = take(events, np.arange(3_000)), tmp_path / "log.parquet"
+    write_native([events], path)
+    reasons = reasons_of(events, 3_000, MemoryJournal()).filter(pl.col("signal") == "D9")
+    counts = reasons.group_by("visitor").len().sort("len", "visitor")
+    who = counts["visitor"][-1]
+    expected = reasons.filter(pl.col("visitor") == who).sort("ts")
+    assert expected.height >= 3
+
+    def waits(hesitation: HesitationModel | None) -> list[ExplainedEvent]:
+        sessions = explain_sessions(
+            open_source(path), intent_model(), hesitation=hesitation, visitor=who
+        )
+        moments = [each for session in sessions for each in session.events]
+        assert moments == sorted(moments, key=lambda each: each.ts)
+        return [each for each in moments if each.waited_s is not None]
+
+    found = waits(model())
+    assert [each.ts for each in found] == expected["ts"].to_list()
+    own = [next(r for r in each.reasons if r.signal == "D9") for each in found]
+    assert [each.share for each in own] == pytest.approx(expected["share"].to_list(), abs=1e-12)
+    assert [each.page for each in found] == expected["page"].to_list()
+    assert all(each.waited_s > 1 for each in found if each.waited_s is not None)
+    assert waits(None) == []
 
 
 def test_what_is_believed_of_hesitation_names_a_version_once_it_was_learned() -> None:

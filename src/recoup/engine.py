@@ -17,9 +17,10 @@ from recoup.defects.ranking import Ranking
 from recoup.errors import SnapshotError
 from recoup.events import MICROS, EventBatch, encode
 from recoup.features import FeatureRows, FeatureStore, standard_features
+from recoup.friction.explained import JourneyDetector
 from recoup.friction.hesitation import HesitationModel
 from recoup.friction.moment import Moment
-from recoup.friction.signals import Detected, SignalDetector
+from recoup.friction.signals import Detected
 from recoup.friction.stage_rates import StageRates
 from recoup.friction.waiting import HESITATION_SCHEMA, Waited, Waiting
 from recoup.interventions import INTERVENTIONS
@@ -159,7 +160,7 @@ class Engine:
             lateness_s=chosen.lateness_s,
             session_gap_s=chosen.session_gap_s,
         )
-        self.signals = SignalDetector()
+        self.signals = JourneyDetector()
         self.stage_rates = StageRates(session_gap_s=chosen.session_gap_s)
         self.intent = intent or self.stage_rates
         growth = LIVE_GROWTH if chosen.executes else FOREIGN_GROWTH

@@ -24,7 +24,9 @@ def explain(  # noqa: PLR0913 - one argument an option
     *,
     registry: Annotated[
         Path,
-        typer.Option(help="Model registry: the promoted model of intent, else the newest."),
+        typer.Option(
+            help="Model registry: the promoted model of intent, else the newest; of hesitation too."
+        ),
     ],
     visitor: Annotated[
         str | None, typer.Option(help="Explain the sessions of this visitor, as the log names it.")
@@ -44,19 +46,23 @@ def explain(  # noqa: PLR0913 - one argument an option
     For every event: the intent, what it would be had no signal shown, what each signal of the
     session takes (shares that add up to the difference), and the intent if that signal alone were
     repaired. By the trained model: what it sees, not proof of cause. `recoup train intent` trains
-    one.
+    one. If the registry has a model of hesitation too, waits that became too long are told beside.
 
         recoup explain shop/events.parquet --registry models/ --visitor v0000875
 
         recoup explain clicks.csv --mapping mapping.toml --registry models/ --session s17 --json
     """
     from recoup.runners.explaining import explain_sessions
+    from recoup.runners.serving import load_serving
     from recoup.runners.training import load_intent
 
     model, loaded = load_intent(registry, serving=True)
+    hesitation = load_serving(registry).hesitation
     log = open_log(source, format, mapping, privacy=privacy, secret_file=secret_file)
     with progress_bar("reading", log.size_hint()) as tick:
-        found = explain_sessions(log, model, visitor=visitor, session=session, progress=tick)
+        found = explain_sessions(
+            log, model, hesitation=hesitation, visitor=visitor, session=session, progress=tick
+        )
     if json:
         print_json({"model": model.hash, "version": loaded.number, "sessions": found})
         return
@@ -83,7 +89,7 @@ def _table(session: "ExplainedSession") -> Table:
         lowering = [each for each in event.reasons if each.share < 0]
         table.add_row(
             f"{event.ts:%H:%M:%S}",
-            event.event,
+            event.event if event.waited_s is None else f"(waiting for {event.waited_s:.0f} s)",
             f"{event.intent:.1%}",
             f"{event.unspoilt:.1%}",
             "\n".join(_words(each) for each in lowering),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
 from recoup.events import CODE, EventBatch, encode, hash64
-from recoup.friction.waits import is_page
+from recoup.friction.steps import is_page
 
 BEHAVIOURS: Final = (
     "revisits", "oscillation", "comparison_loop", "rage_click", "dead_click", "error_click",
@@ -47,12 +47,13 @@ IDLE_US: Final = 1_800_000_000
 FORGET_US: Final = 4 * IDLE_US
 """A session's memory is dropped once it has been silent for so long before the newest event."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _DEAD: Final = frozenset(hash64(word) for word in ("dead", "dead_rage", "rage_dead"))
 _ERROR: Final = hash64("error")
 _COLUMNS: Final = ("ts", "event", "item", "element", "option", "latency_ms")
 _REVISITS, _OSCILLATION, _LOOP, _RAGE, _DEAD_CLICK, _ERROR_CLICK = range(6)
+_CLICKED: Final = [_RAGE, _DEAD_CLICK, _ERROR_CLICK]
 _CLICKS: Final = (CODE["click_frustration"], CODE["custom"])
 _VIEW, _ADD, _REMOVE = CODE["view_item"], CODE["add_to_cart"], CODE["remove_from_cart"]
 _ELSEWHERE: Final = 0
@@ -62,7 +63,8 @@ _ELSEWHERE: Final = 0
 class _Session(msgspec.Struct, array_like=True):
     """What is remembered of a session; times are int64 microseconds UTC.
 
-    ``switches`` counts an item's turns in the cart: odd while it lies in it.
+    ``switches`` counts an item's turns in the cart: odd while it lies in it; ``told`` are the
+    behaviours told so far, a bit each.
     """
 
     ts: int = 0
@@ -72,6 +74,24 @@ class _Session(msgspec.Struct, array_like=True):
     clicked: int = 0
     dead: list[int] = []
     last_click: int = -ERROR_US - 1
+    told: int = 0
+
+
+class Behaved(msgspec.Struct, frozen=True):
+    """What :class:`BehaviourDetector` gives for a batch of n events.
+
+    Parameters
+    ----------
+    shown
+        Which behaviours each event shows, bool, shape (n, len(BEHAVIOURS)).
+    told, before
+        Those that add to what else the event tells, and those of its session before it, a bit each:
+        shape (n,). Of clicks it is the worst, and none where a symptom tells of the same.
+    """
+
+    shown: NDArray[np.bool_]
+    told: NDArray[np.int64]
+    before: NDArray[np.int64]
 
 
 class BehaviourDetector:
@@ -95,26 +115,36 @@ class BehaviourDetector:
         self._sessions: OrderedDict[int, _Session] = OrderedDict()
 
     def step(self, batch: EventBatch, session: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Say which signals each event shows.
+        """Say which signals each event shows: shape (n, len(BEHAVIOURS)).
 
         Parameters
         ----------
         session
             Each event's session key, shape (n,).
+        """
+        return self.detect(batch, session, np.zeros(len(batch), np.bool_)).shown
 
-        Returns
-        -------
-        Shape (n, len(BEHAVIOURS)).
+    def detect(
+        self, batch: EventBatch, session: NDArray[np.int64], symptoms: NDArray[np.bool_]
+    ) -> Behaved:
+        """Say which signals each event shows, and which of its session before it were told.
+
+        Parameters
+        ----------
+        symptoms
+            Events that show a symptom, shape (n,).
         """
         told = encode(batch, _COLUMNS)
         page = is_page(told["event"], told["element"])
         shown = np.zeros((len(batch), len(BEHAVIOURS)), np.bool_)
         columns = (session, *(told[name] for name in _COLUMNS), page)
         rows = zip(*(column.tolist() for column in columns), strict=True)
+        owners = []
         for out, (key, ts, event, item, element, option, latency_ms, opens) in zip(
             shown, rows, strict=True
         ):
             own = self._recall(key, ts)
+            owners.append(own)
             if opens:
                 _visit(own, item if event == _VIEW else _ELSEWHERE, out)
             elif event in (_ADD, _REMOVE):
@@ -123,7 +153,8 @@ class BehaviourDetector:
                 _click(own, ts, element, (option, latency_ms), out)
             elif event == CODE["ui_error"]:
                 out[_ERROR_CLICK] = 0 <= ts - own.last_click <= ERROR_US
-        return shown
+        bits = _told(shown, symptoms)
+        return Behaved(shown, bits, _before(owners, bits))
 
     def snapshot(self) -> bytes:
         """Give the sessions' memory as versioned bytes, the longest silent first."""
@@ -199,6 +230,25 @@ def _click(
     out[_RAGE] = len(own.dead) == RAGE_CLICKS and ts - own.dead[0] <= RAGE_US
     out[_ERROR_CLICK] = option == _ERROR
     own.last_click = ts
+
+
+def _told(shown: NDArray[np.bool_], symptoms: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give what events tell beyond their symptoms, a bit each: of clicks the worst alone."""
+    told = shown.copy()
+    told[:, _CLICKED] &= ~symptoms[:, None]
+    told[:, _ERROR_CLICK] &= ~told[:, _RAGE]
+    told[:, _DEAD_CLICK] &= ~(told[:, _RAGE] | told[:, _ERROR_CLICK])
+    return np.asarray(told @ (1 << np.arange(len(BEHAVIOURS), dtype=np.int64)))
+
+
+def _before(owners: list[_Session], bits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give what the events' sessions had told before, and remember what they tell."""
+    before = np.zeros(len(owners), np.int64)
+    for row, (own, told) in enumerate(zip(owners, bits.tolist(), strict=True)):
+        if own.told:
+            before[row] = own.told
+        own.told |= told
+    return before
 
 
 def _bound(items: dict[int, int]) -> None:

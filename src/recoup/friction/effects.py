@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from recoup.events import EVENT_NAMES
-from recoup.friction.signals import SIGNALS
+from recoup.friction.explained import EXPLAINED
 
 LEAST_SHOWN: Final = 100
 """Events that show a signal, below which nothing is learned of signals."""
@@ -101,8 +101,15 @@ class Labelled(NamedTuple):
 
 def no_effects() -> SignalEffects:
     """Give effects that change nothing."""
-    names, signals = len(EVENT_NAMES), len(SIGNALS)
+    names, signals = len(EVENT_NAMES), len(EXPLAINED)
     return SignalEffects(np.zeros(names), np.zeros(names), np.zeros(signals), np.zeros(signals))
+
+
+def widened(effects: SignalEffects) -> SignalEffects:
+    """Give effects that were learned when fewer signals were told: the later ones do nothing."""
+    more = len(EXPLAINED) - len(effects.leaves)
+    leaves, lasting = (np.pad(each, (0, more)) for each in (effects.leaves, effects.lasting))
+    return SignalEffects(effects.offset, effects.slope, leaves, lasting)
 
 
 def fit_effects(rows: Labelled, settings: EffectSettings) -> SignalEffects:
@@ -121,7 +128,7 @@ def fit_effects(rows: Labelled, settings: EffectSettings) -> SignalEffects:
     if showing < LEAST_SHOWN or not 0.0 < rows.positive.mean() < 1.0:
         return no_effects()
     fit = _Fit(rows, settings)
-    names, signals = len(EVENT_NAMES), len(SIGNALS)
+    names, signals = len(EVENT_NAMES), len(EXPLAINED)
     bounds = [(None, None)] * (2 * names) + [(0.0, _MOST_LEAVE)] * signals
     bounds += [(0.0, _MOST_LASTING)] * signals
     start = np.concatenate([np.zeros(2 * names), np.full(2 * signals, 0.05)])
@@ -215,11 +222,11 @@ class _Fit:
 
 
 def _parts(theta: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    names, signals = len(EVENT_NAMES), len(SIGNALS)
+    names, signals = len(EVENT_NAMES), len(EXPLAINED)
     return np.split(theta, np.cumsum([names, names, signals]))
 
 
 def _bits(masks: NDArray[np.int64]) -> csr_array:
     """Give masks as a sparse matrix of ones, shape (n, signals)."""
-    bits = (masks[:, None] >> np.arange(len(SIGNALS))) & 1
+    bits = (masks[:, None] >> np.arange(len(EXPLAINED))) & 1
     return csr_array(bits.astype(np.float64))

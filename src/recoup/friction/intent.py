@@ -18,6 +18,7 @@ from recoup.friction.effects import (
     no_effects,
     spoilt,
     spoilt_rows,
+    widened,
 )
 from recoup.friction.intent_context import Vocabulary, encode_context, encode_one
 from recoup.friction.moment import Rows
@@ -281,6 +282,7 @@ class IntentModel:
             vocabulary = Vocabulary(*(arrays[name] for name in Vocabulary._fields))  # type: ignore[arg-type]
             linear = LinearModel(*(arrays[f"linear_{name}"] for name in LinearModel._fields))  # type: ignore[arg-type]
             effects = SignalEffects(*(arrays[f"effects_{n}"] for n in SignalEffects._fields))  # type: ignore[arg-type]
+            effects = widened(effects)
             network = NetworkModel(*(arrays[f"network_{n}"] for n in NetworkModel._fields))  # type: ignore[arg-type]
         except (msgspec.ValidationError, KeyError) as error:
             raise ModelError(f"Expected an intent model, got other content: {error}") from error

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from recoup.errors import ModelError
 from recoup.events import CODE, EventBatch, encode
+from recoup.friction.explained import JourneyDetector
 from recoup.friction.intent_context import CONTEXT_COLUMNS, Labelled
 from recoup.friction.moment import NO_ROWS, Rows
-from recoup.friction.signals import Detected, SignalDetector
+from recoup.friction.signals import Detected
 from recoup.non_shoppers import NonShoppers, Rules
 
 MOST_ROWS: Final = 1_000_000
@@ -133,7 +134,7 @@ def collect_rows(
     ModelError
         If the period holds no row.
     """
-    sample, signals = Sample(most_rows), SignalDetector()
+    sample, signals = Sample(most_rows), JourneyDetector()
     non_shoppers, strangers = NonShoppers(rules), [np.zeros(0, np.int64)]
     wanted = tuple(dict.fromkeys((*store.columns, *_META, *CONTEXT_COLUMNS)))
     for past, batch in chain(history, batches):

@@ -11,6 +11,7 @@ Source: Shapley, "A value for n-person games", 1953; as an explanation of predic
 Lee, "A unified approach to interpreting model predictions", NeurIPS 2017.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,10 +21,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recoup.events import TIMESTAMP, EventBatch
-from recoup.friction.effects import spoilt
+from recoup.friction.effects import SignalEffects, spoilt
+from recoup.friction.explained import EXPLAINED, LONG_WAIT
 from recoup.friction.intent import IntentModel, IntentTables, intent_of, unspoilt_log_odds
 from recoup.friction.moment import Rows
-from recoup.friction.signals import SIGNALS, Detected
+from recoup.friction.signals import Detected
 
 MOST_APART: Final = 10
 """Signals told apart exactly, over all 2^10 subsets; of more, those whose repair would bring least
@@ -34,6 +36,9 @@ SLICES: Final = (
     "country", "region", "build",
 )  # fmt: skip
 """Columns of events that reasons are summed by."""
+
+WHOSE: Final = ("source", "id", "visitor", "event", *SLICES)
+"""Columns of events that say whose moment a reason is of."""
 
 REASON_SCHEMA: Final = pl.Schema(
     {
@@ -165,7 +170,9 @@ class Explainer:
 
     def __init__(self, model: IntentModel) -> None:
         self.model = model
-        count = len(SIGNALS)
+        effects = SignalEffects(*(part.copy() for part in model.tables.effects))
+        self._waits = model.tables._replace(effects=effects)
+        count = len(EXPLAINED)
         self._desk = Desk(
             out=np.zeros((count, _COLUMNS)),
             ends=np.zeros((2, 2)),
@@ -184,7 +191,34 @@ class Explainer:
         now, before
             Signals that the event, and its session before it, showed: a bit each.
         """
-        count = _explain(values, context, now, before, self.model.tables, self._desk)
+        bits = np.array((now, before, now), np.int64)
+        return self._told(_explain_event(values, context, bits, self.model.tables, self._desk))
+
+    def explain_wait(self, intent: float, now: int, before: int, loss: float) -> Explanation:
+        """Explain a moment at which a shopper has waited too long.
+
+        The wait is a signal beside those of the session. By how much it lowers intent is not
+        learned here but known of this very wait: of those who were to buy, ``loss`` are gone.
+
+        Parameters
+        ----------
+        intent
+            As served at the session's latest event.
+        now, before
+            Signals that this event, and its session before it, showed: a bit each.
+        loss
+            In [0, 1): see :attr:`recoup.friction.waiting.Due.loss`.
+        """
+        return self._told(self._wait(intent, now, before, loss))
+
+    def _wait(self, intent: float, now: int, before: int, loss: float) -> int:
+        wait = 1 << LONG_WAIT
+        self._waits.effects.leaves[LONG_WAIT] = min(loss, _MOST_GONE)
+        bits = np.array((now | wait, before, wait), np.int64)
+        base = unspoilt_of(intent, now, before, self._waits)
+        return int(_explain(base, bits, self._waits, self._desk))
+
+    def _told(self, count: int) -> Explanation:
         told = self._desk.out[:count].tolist()
         told.sort(key=lambda row: (row[_LOG_ODDS], row[_SIGNAL]))
         (log_odds, intent), (bare, unspoilt) = self._desk.ends.tolist()
@@ -204,12 +238,29 @@ class Explainer:
         For each reason the row that it belongs to, shape (m,), and its numbers, shape (m, 8), in
         the order of :data:`NUMBERS`.
         """
+        bits, tables = np.column_stack([now, before, now]), self.model.tables
+        return self._rows(
+            _explain_event(values[row], context[row], bits[row], tables, self._desk)
+            for row in range(len(bits))
+        )
+
+    def explain_waits(
+        self,
+        intent: NDArray[np.float64],
+        now: NDArray[np.int64],
+        before: NDArray[np.int64],
+        loss: NDArray[np.float64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Explain waits as :meth:`explain_wait` does, shape (n,) each; give what rows give."""
+        waits = (each.tolist() for each in (intent, now, before, loss))
+        return self._rows(self._wait(*wait) for wait in zip(*waits, strict=True))
+
+    def _rows(self, counts: Iterable[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Take the desk's content after each moment; a count of reasons comes with each."""
         parts, of = [np.zeros((0, len(NUMBERS)))], [np.zeros(0, np.int64)]
-        desk = self._desk
-        for row, bits in enumerate(zip(now.tolist(), before.tolist(), strict=True)):
-            count = _explain(values[row], context[row], *bits, self.model.tables, desk)
-            ends = np.broadcast_to(desk.ends[:, 1], (count, 2))
-            parts.append(np.column_stack([desk.out[:count], ends]))
+        for row, count in enumerate(counts):
+            ends = np.broadcast_to(self._desk.ends[:, 1], (count, 2))
+            parts.append(np.column_stack([self._desk.out[:count], ends]))
             of.append(np.full(count, row))
         return np.concatenate(of), np.concatenate(parts)
 
@@ -231,20 +282,34 @@ class Explainer:
         context = self.model.context_of(batch, seen)[at]
         of, told = self.explain_rows(rows.values[at], context, seen.now[at], seen.before[at])
         picked = at[of]
-        events = batch.events[picked].select("ts", "source", "id", "visitor", "event", *SLICES)
-        numbers = dict(zip(NUMBERS, told.T, strict=True))
-        signal = pl.Series([SIGNALS[int(k)].id for k in numbers.pop("signal")], dtype=pl.String)
-        shown = pl.Series(numbers.pop("shown") > 0)
-        columns = {name: pl.Series(column) for name, column in numbers.items()}
-        session = pl.Series(rows.session[picked])
-        return events.with_columns(
-            pl.col("event").cast(pl.String), session=session, signal=signal, shown=shown, **columns
-        ).select(pl.col(name).cast(dtype) for name, dtype in REASON_SCHEMA.items())
+        events = batch.events[picked].select("ts", *WHOSE)
+        return reason_frame(events.with_columns(session=pl.Series(rows.session[picked])), told)
+
+
+def reason_frame(whose: pl.DataFrame, told: NDArray[np.float64]) -> pl.DataFrame:
+    """Put numbers of reasons, shape (m, 8), beside whose they are: frame of ``REASON_SCHEMA``.
+
+    Parameters
+    ----------
+    whose
+        ``ts``, ``session`` and :data:`WHOSE`, m rows.
+    """
+    numbers = dict(zip(NUMBERS, told.T, strict=True))
+    signal = pl.Series([EXPLAINED[int(k)].id for k in numbers.pop("signal")], dtype=pl.String)
+    shown = pl.Series(numbers.pop("shown") > 0)
+    columns = {name: pl.Series(column) for name, column in numbers.items()}
+    return whose.with_columns(
+        pl.col("event").cast(pl.String), signal=signal, shown=shown, **columns
+    ).select(pl.col(name).cast(dtype) for name, dtype in REASON_SCHEMA.items())
 
 
 NUMBERS: Final = (
     "signal", "shown", "log_odds_share", "share", "repaired", "lost", "intent", "unspoilt",
 )  # fmt: skip
+_MOST_GONE: Final = 0.999
+_FARTHEST: Final = 40.0
+_HALVINGS: Final = 50
+"""Log-odds are found to 1e-13."""
 _SIGNAL, _SHOWN, _LOG_ODDS, _SHARE, _REPAIRED, _LOST, _COLUMNS = range(7)
 
 
@@ -276,7 +341,7 @@ def lost_by(reasons: pl.DataFrame, *slices: str) -> pl.DataFrame:
 
 
 def _reason(row: list[float]) -> Reason:
-    signal = SIGNALS[int(row[_SIGNAL])]
+    signal = EXPLAINED[int(row[_SIGNAL])]
     return Reason(signal.id, signal.name, row[_SHOWN] > 0.0, *row[_LOG_ODDS:_COLUMNS])
 
 
@@ -291,16 +356,37 @@ def _weights() -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def _explain(
+def unspoilt_of(intent: float, now: int, before: int, tables: IntentTables) -> float:
+    """Give the log-odds that an intent would have without its signals: the law turned around."""
+    low, high = -_FARTHEST, _FARTHEST
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        if intent_of(spoilt(middle, now, before, tables.effects), tables) < intent:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
+@njit(cache=True, nogil=True)
+def _explain_event(
     values: NDArray[np.float64],
     context: NDArray[np.int64],
-    now: int,
-    before: int,
+    bits: NDArray[np.int64],
     tables: IntentTables,
     desk: Desk,
 ) -> int:
-    """Fill the desk with one row a signal, and give how many."""
-    base = unspoilt_log_odds(values, context, tables)
+    return _explain(unspoilt_log_odds(values, context, tables), bits, tables, desk)
+
+
+@njit(cache=True, nogil=True)
+def _explain(base: float, bits: NDArray[np.int64], tables: IntentTables, desk: Desk) -> int:
+    """Fill the desk with one row a signal, and give how many.
+
+    ``bits`` are the signals of the moment, those before it, and those of the moment that are told
+    for the first time: these are charged with what they took.
+    """
+    now, before, fresh = bits[0], bits[1], bits[2]
     _end(spoilt(base, now, before, tables.effects), tables, desk.ends[0])
     _end(base, tables, desk.ends[1])
     count = 0
@@ -309,7 +395,7 @@ def _explain(
         if (now | before) & bit:
             row = desk.out[count]
             row[:] = 0.0
-            row[_SIGNAL], row[_SHOWN] = signal, (now >> signal) & 1
+            row[_SIGNAL], row[_SHOWN] = signal, (fresh >> signal) & 1
             alone = spoilt(base, now & ~bit, before & ~bit, tables.effects)
             row[_REPAIRED] = intent_of(alone, tables)
             count += 1
@@ -322,7 +408,8 @@ def _explain(
     _share_out(desk.value[1], players, count, desk, _SHARE)
     players = _number(count, True, desk)  # noqa: FBT003
     for subset in range(1 << players):
-        raw = spoilt(base, _kept(subset, count, desk), before, tables.effects)
+        keep = (now & ~fresh) | _kept(subset, count, desk)
+        raw = spoilt(base, keep, before, tables.effects)
         desk.value[1, subset] = -intent_of(raw, tables)
     _share_out(desk.value[1], players, count, desk, _LOST)
     return count

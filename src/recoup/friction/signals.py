@@ -142,17 +142,24 @@ class Detected(msgspec.Struct, frozen=True):
     step
         Code of the event; of one that is nothing but a symptom, that of the event before it: where
         the journey would stand without it (for a failed add, ``add_to_cart``). Shape (n,).
+    behaved
+        Which signals of behaviour each event shows, bool, shape (n, m); None: not looked for.
+    told
+        Those that reasons tell beside the signals, a bit each behind theirs, shape (n,).
     """
 
     signals: NDArray[np.bool_]
     stage: NDArray[np.int8]
     before: NDArray[np.int64]
     step: NDArray[np.int64]
+    behaved: NDArray[np.bool_] | None = None
+    told: NDArray[np.int64] | None = None
 
     @property
     def now(self) -> NDArray[np.int64]:
         """Signals that each event shows, a bit each, shape (n,)."""
-        return bits_of(self.signals)
+        own = bits_of(self.signals)
+        return own if self.told is None else own | self.told
 
 
 def bits_of(signals: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from recoup.friction.effects import (
     fit_effects,
 )
 from recoup.friction.evaluation import breakdown
+from recoup.friction.explained import SYMPTOM_BITS
 from recoup.friction.intent import (
     Inputs,
     IntentModel,
@@ -240,7 +241,7 @@ def fit_intent(
 ) -> tuple[IntentModel, dict[str, object]]:
     """Choose the number of trees and calibrate on time splits, then fit to all rows.
 
-    Trees, regression and network are fitted to events that show no signal; the effects of signals
+    Trees, regression and network are fitted to events that show no symptom; effects of signals
     to the rows of the time splits, where the unspoilt log-odds are of models that did not see them.
     """
     _check_size(rows)
@@ -284,8 +285,8 @@ def _calibrate(
 
 
 def _calm(rows: IntentRows) -> IntentRows:
-    """Keep the events that show no signal."""
-    return rows.where(rows.now == 0)
+    """Keep the events that show no symptom."""
+    return rows.where(rows.now & SYMPTOM_BITS == 0)
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -302,7 +303,7 @@ class _Held(msgspec.Struct, frozen=True):
 
 
 def _best_of(held: _Held, settings: IntentSettings) -> int:
-    calm = held.rows.now == 0
+    calm = held.rows.now & SYMPTOM_BITS == 0
     rows, weight = held.rows.where(calm), _weights(held.rows, settings)[calm]
     scores = link_raw(held.raw[calm], LOGISTIC, 1.0)
     losses = [_weighted_loss(rows, scores[:, k], weight) for k in range(len(settings.rounds))]

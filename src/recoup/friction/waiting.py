@@ -20,7 +20,8 @@ from recoup.friction.hesitation import (
 )
 from recoup.friction.memory import Memory, find
 from recoup.friction.moment import NO_ROWS, PURCHASED, STAGES, Moment
-from recoup.friction.waits import LIMIT_S, is_step
+from recoup.friction.steps import is_step
+from recoup.friction.waits import LIMIT_S
 from recoup.parts import gather, under
 from recoup.state import Changes
 

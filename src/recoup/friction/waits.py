@@ -8,19 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recoup.errors import ModelError
-from recoup.events import CODE, EVENT_NAMES, MICROS, EventBatch, encode
+from recoup.events import EVENT_NAMES, MICROS, EventBatch, encode
 from recoup.friction.intent_rows import MOST_ROWS, Period, Sample, Store, chain
 from recoup.friction.moment import NO_ROWS, STAGES, furthest_stage
+from recoup.friction.steps import is_page, is_step
 from recoup.non_shoppers import NonShoppers, Rules
-
-PAGES: Final = (
-    "page_view", "view_search_results", "view_item_list", "view_item", "view_cart",
-    "begin_checkout", "add_shipping_info", "add_payment_info", "purchase", "sign_up",
-)  # fmt: skip
-"""Events that open a page, unless they name an ``element``: that is something done on a page."""
-
-FORWARD: Final = ("add_to_cart",)
-"""Steps forward that open no page."""
 
 LIMIT_S: Final = 1_800.0
 """A wait that has lasted this long is over: the session has ended without another step."""
@@ -33,8 +25,6 @@ CONTEXT: Final = (
 
 _META: Final = ("ts", "seq", "key", "event", "element", "visitor")
 _STATE: Final = len(STAGES)
-_PAGE_CODES: Final = np.array([CODE[name] for name in PAGES])
-_FORWARD_CODES: Final = np.array([CODE[name] for name in FORWARD])
 
 
 class WaitRows(msgspec.Struct, frozen=True):
@@ -90,6 +80,7 @@ def state_name(state: int) -> str:
 
     Examples
     --------
+    >>> from recoup.events import CODE
     >>> state_name(int(state_of(np.array([CODE["view_item"]]), np.array([3]))[0]))
     'cart/view_item'
     """
@@ -100,16 +91,6 @@ def state_name(state: int) -> str:
 def event_of(state: NDArray[np.int64]) -> NDArray[np.int64]:
     """Give the code of the event that a state waits on. Shape (n,)."""
     return state // _STATE
-
-
-def is_page(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say which events open a page. Shape (n,)."""
-    return np.asarray(np.isin(event, _PAGE_CODES) & (element == 0))
-
-
-def is_step(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say which events are steps: pages, and steps forward that open none. Shape (n,)."""
-    return is_page(event, element) | np.isin(event, _FORWARD_CODES)
 
 
 def collect_waits(

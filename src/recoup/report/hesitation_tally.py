@@ -12,7 +12,8 @@ from recoup.errors import SnapshotError
 from recoup.events import CODE, EVENT_NAMES, MICROS, EventBatch, encode
 from recoup.friction.behaviour import BEHAVIOURS
 from recoup.friction.moment import PURCHASED, STAGE_OF_CODE, STAGES
-from recoup.friction.waits import LIMIT_S, is_step
+from recoup.friction.steps import is_step
+from recoup.friction.waits import LIMIT_S
 from recoup.parts import Runs, frame_bytes, gather, read_frame, under
 from recoup.report.funnel import OTHER, UNKNOWN
 from recoup.report.hesitation import Behaved, Hesitation

@@ -6,6 +6,7 @@ import msgspec
 import polars as pl
 
 from recoup.friction.reasons import lost_by
+from recoup.friction.signals import SIGNAL_INDEX
 
 SPLIT_BY: Final = (
     "page", "item", "query", "payment_method", "device", "browser", "channel", "country",
@@ -71,7 +72,10 @@ class Reasons(msgspec.Struct, frozen=True, kw_only=True):
     sessions
         Sessions that met a signal.
     signals
-        The most lost first.
+        What shoppers met: the most lost first.
+    wavering
+        How they wavered, likewise: behaviours, and waits that were too long. Not among ``lost`` and
+        ``sessions``: most who leave wait first, so what a wait takes is leaving itself, seen early.
 
     Examples
     --------
@@ -83,11 +87,24 @@ class Reasons(msgspec.Struct, frozen=True, kw_only=True):
     lost: float = 0.0
     sessions: int = 0
     signals: list[LostSignal] = []
+    wavering: list[LostSignal] = []
 
 
 def tell_reasons(reasons: pl.DataFrame, model: str) -> Reasons:
     """Sum a frame of ``REASON_SCHEMA`` by signal and slice: one pass an attribute."""
     shown = reasons.filter(pl.col("shown"))
+    met = shown.filter(pl.col("signal").is_in(list(SIGNAL_INDEX)))
+    signals = _summed(met)
+    return Reasons(
+        model=model,
+        lost=sum(each.lost for each in signals),
+        sessions=met["session"].n_unique(),
+        signals=signals,
+        wavering=_summed(shown.filter(~pl.col("signal").is_in(list(SIGNAL_INDEX)))),
+    )
+
+
+def _summed(shown: pl.DataFrame) -> list[LostSignal]:
     unspoilt = dict(shown.group_by("signal").agg(pl.col("unspoilt").sum()).iter_rows())
     slices: dict[str, list[LostSlice]] = {}
     for attribute in SPLIT_BY:
@@ -97,13 +114,7 @@ def tell_reasons(reasons: pl.DataFrame, model: str) -> Reasons:
             if counted[signal] <= SLICE_LIMIT:
                 told = LostSlice(attribute, value, showings, sessions, lost)
                 slices.setdefault(signal, []).append(told)
-    signals = [
+    return [
         LostSignal(signal, showings, sessions, lost, unspoilt[signal], slices.get(signal, []))
         for signal, showings, sessions, lost in lost_by(shown).iter_rows()
     ]
-    return Reasons(
-        model=model,
-        lost=sum(each.lost for each in signals),
-        sessions=shown["session"].n_unique(),
-        signals=signals,
-    )

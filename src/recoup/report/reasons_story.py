@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from matplotlib.axes import Axes
 
-from recoup.report import palette, plots, words
+from recoup.report import hesitation_story, palette, plots, words
 from recoup.report.reasons import LostSignal, Reasons
 
 SHOWN: Final = 12
@@ -40,7 +40,24 @@ class ReasonRow(msgspec.Struct, frozen=True):
 
 
 def sentences(told: Reasons) -> list[str]:
-    """Say what signals took, and which took nothing."""
+    """Say what signals took, which took nothing, and how shoppers wavered."""
+    return [*_met(told), *_wavered(told)]
+
+
+def _wavered(told: Reasons) -> list[str]:
+    lowered = [each for each in told.wavering if each.lost >= NEGLIGIBLE][:3]
+    if not lowered:
+        return []
+    named = ", ".join(
+        f"{_behaviour(each.signal)} ({_number(each.lost)}, visits: {words.count(each.sessions)})"
+        for each in lowered
+    )
+    doubt = f"How shoppers wavered put purchases in doubt as well: {named}."
+    why = "That is how they decide, and most who leave wait first: no cause, and not counted above."
+    return [f"{doubt} {why}"]
+
+
+def _met(told: Reasons) -> list[str]:
     harmful = [each for each in told.signals if each.lost >= NEGLIGIBLE]
     if not told.signals:
         return [NOTHING]
@@ -98,6 +115,11 @@ def figure(told: Reasons) -> str:
 
 def _name(each: LostSignal) -> str:
     return words.defect_words(each.signal).name
+
+
+def _behaviour(signal: str) -> str:
+    name = hesitation_story.BEHAVIOURS.get(signal.partition(":")[2], "Waited too long")
+    return name[0].lower() + name[1:]
 
 
 def _number(lost: float) -> str:

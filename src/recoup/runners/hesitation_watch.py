@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 
 from recoup.engine import Engine, Step
-from recoup.friction.behaviour import BehaviourDetector
 from recoup.parts import gather, under
 from recoup.report import Behaving, Hesitation, HesitationTally, Judged
 from recoup.state import Changes
 
 
 class HesitationWatch:
-    """Two stages that a host feeds with what the engine gave: behaviours, and the tally of waits.
+    """The tally of waits and behaviours, which a host feeds with what the engine gave.
 
     Parameters
     ----------
@@ -31,14 +30,14 @@ class HesitationWatch:
     name = "hesitating"
 
     def __init__(self, engine: Engine) -> None:
-        self.behaviour = BehaviourDetector()
         level = None if engine.waiting is None else engine.waiting.level
         self.tally = HesitationTally(lateness_s=engine.settings.lateness_s, level=level)
 
     def step(self, step: Step, /) -> None:
         """Watch what shoppers did; sessions found to be no shopper's are taken out."""
         seen = step.shoppers
-        shown = self.behaviour.step(seen.batch, seen.rows.session)
+        assert step.seen.behaved is not None  # noqa: S101
+        shown = step.seen.behaved[~step.recognised.mask]
         waited = step.waited
         judged = None if waited is None else Judged(waited.goes_on, waited.patience_s)
         self.tally.step(Behaving(seen.batch, seen.rows.session, shown, judged))
@@ -50,11 +49,11 @@ class HesitationWatch:
 
     def snapshot(self) -> dict[str, bytes]:
         """Give the whole state, in parts."""
-        return {"behaviour": self.behaviour.snapshot(), "waits": self.tally.snapshot()}
+        return {"waits": self.tally.snapshot()}
 
     def changes(self) -> Changes:
         """Give what changed since the last call, in parts."""
-        return gather({"behaviour": self.behaviour.snapshot(), "waits": self.tally.changes()})
+        return gather({"waits": self.tally.changes()})
 
     def restore_parts(self, parts: Mapping[str, bytes]) -> None:
         """Take up what :meth:`snapshot` gave, or all calls of :meth:`changes` together.
@@ -64,7 +63,6 @@ class HesitationWatch:
         SnapshotError
             If a part is missing, or of another version.
         """
-        self.behaviour.restore(parts.get("behaviour", b""))
         if "waits" in parts:
             self.tally.restore(parts["waits"])
         else:

@@ -9,7 +9,7 @@ import numpy as np
 from recoup.engine import Step
 from recoup.errors import SnapshotError
 from recoup.events import encode
-from recoup.friction.waits import is_page
+from recoup.friction.steps import is_page
 from recoup.friction.watch import InputWatch
 from recoup.report import Hesitation, Journeys, ModelHealth
 from recoup.report.model_health import parts_of

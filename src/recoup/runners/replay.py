@@ -229,6 +229,7 @@ class ReplayHost:
             **({} if self.book is None else prefixed(self.book.name, self.book.snapshot())),
             self.sessions.name: self.sessions.snapshot(),
             **prefixed(self.hesitating.name, self.hesitating.snapshot()),
+            **self._explained(),
             self.decisions.name: self.decisions.snapshot(),
             "replay": msgspec.msgpack.encode(self._batches),
         }
@@ -244,8 +245,13 @@ class ReplayHost:
         }
         if self.book is not None:
             own[self.book.name] = self.book.changes()
+        own |= self._explained()
         engine, beside = self.engine.changes(), gather(own)
         return Changes(engine.saved | beside.saved, engine.dropped + beside.dropped)
+
+    def _explained(self) -> dict[str, bytes]:
+        explaining = self._explaining
+        return {} if explaining is None else {explaining.name: explaining.snapshot()}
 
     def restore(self, parts: Mapping[str, bytes], /) -> None:
         """Take up the state that :meth:`snapshot` gave, or all calls of :meth:`changes`."""
@@ -260,6 +266,8 @@ class ReplayHost:
             self.models.restore(parts[self.models.name])
             if self.book is not None:
                 self.book.restore_parts(under(self.book.name, parts))
+            if self._explaining is not None:
+                self._explaining.restore(parts[self._explaining.name])
             self._batches = msgspec.msgpack.decode(parts["replay"], type=int)
         except (KeyError, msgspec.MsgspecError) as error:
             raise SnapshotError(

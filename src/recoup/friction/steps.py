@@ -1,0 +1,30 @@
+"""Which events are steps of a journey: pages, and steps forward that open none."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recoup.events import CODE
+
+PAGES: Final = (
+    "page_view", "view_search_results", "view_item_list", "view_item", "view_cart",
+    "begin_checkout", "add_shipping_info", "add_payment_info", "purchase", "sign_up",
+)  # fmt: skip
+"""Events that open a page, unless they name an ``element``: that is something done on a page."""
+
+FORWARD: Final = ("add_to_cart",)
+"""Steps forward that open no page."""
+
+_PAGE_CODES: Final = np.array([CODE[name] for name in PAGES])
+_FORWARD_CODES: Final = np.array([CODE[name] for name in FORWARD])
+
+
+def is_page(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which events open a page. Shape (n,)."""
+    return np.asarray(np.isin(event, _PAGE_CODES) & (element == 0))
+
+
+def is_step(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which events are steps: pages, and steps forward that open none. Shape (n,)."""
+    return is_page(event, element) | np.isin(event, _FORWARD_CODES)
