@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from recoup.decisions import DECISION_SCHEMA
 from recoup.engine import NO_TICKS, Engine, Settings
-from recoup.errors import ModelError, SnapshotError
-from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, concat_batches, conform, encode, take
+from recoup.errors import SnapshotError
+from recoup.events import EVENT_SCHEMA, MICROS, EventBatch, concat_batches, conform, take
 from recoup.features import FeatureRows, standard_features
 from recoup.friction.effects import no_effects
 from recoup.friction.hesitation import HesitationModel
@@ -22,7 +22,6 @@ from recoup.friction.hesitation_training import HesitationSettings, fit_hesitati
 from recoup.friction.intent import IntentModel, Learned
 from recoup.friction.intent_context import Labelled, encode_context, learn_vocabulary
 from recoup.friction.signals import Detected
-from recoup.friction.steps import is_page
 from recoup.friction.waiting import HESITATION_SCHEMA
 from recoup.friction.waits import CONTEXT, LIMIT_S, WaitRows
 from recoup.models.calibration import Calibration
@@ -31,12 +30,10 @@ from recoup.models.trees import TreeEnsemble
 from recoup.non_shoppers import Rule, Rules
 from recoup.policies.version import HESITATION_LOSS, REASONS, Beliefs
 from recoup.runners.explaining import ExplainedEvent, explain_sessions
-from recoup.runners.hesitation import train_hesitation_on
 from recoup.runners.hesitation_watch import HesitationWatch
 from recoup.runners.local import LocalRunner
-from recoup.runners.replay import ReplayHost, replay_source
-from recoup.runners.serving import load_serving
-from recoup.simulator import load_scenario, simulate, write_simulation
+from recoup.runners.replay import ReplayHost
+from recoup.simulator import load_scenario, simulate
 from recoup.sources import open_source, write_native
 from recoup.sources.base import SourceBatch, no_dead_letters
 from recoup.stores import MemoryJournal, SqliteJournal
@@ -461,41 +458,3 @@ def test_what_is_believed_of_hesitation_names_a_version_once_it_was_learned() ->
     moved = prior.recovered.copy()
     moved[-1, REASONS.index("D9")] += 0.1
     assert Beliefs(moved, prior.loss, prior.order_value).version != prior.version
-
-
-def test_a_replay_uses_the_models_that_a_registry_has(tmp_path: Path) -> None:
-    log, registry = tmp_path / "log", tmp_path / "models"
-    write_simulation(log, visitors=800, days=0.5, seed=3, scenario=load_scenario("default"))
-    source = open_source(log / "events.parquet")
-    with pytest.raises(ModelError):
-        load_serving(registry)
-    train_hesitation_on(source, registry)
-    models = load_serving(registry)
-    assert (models.intent, models.repeat) == (None, None)
-    assert list(models.served) == ["hesitation"]
-    assert models.hesitation is not None
-    assert models.names["with hesitation"] == models.hesitation.hash[:12]
-    summary = replay_source(
-        source,
-        tmp_path / "out",
-        title="s",
-        identity="s",
-        hesitation=models.hesitation,
-        served=models.served,
-    )
-    [health] = summary.models
-    batch = concat_batches(each.batch for each in source.batches())
-    told = encode(batch, ("event", "element"))
-    assert (health.name, health.version) == ("hesitation", 1)
-    assert health.rows == int(is_page(told["event"], told["element"]).sum())
-    assert health.inputs > 60
-    assert health.calibration_error is not None
-    assert health.predicted == pytest.approx(health.observed, abs=0.01)
-    waits = pl.read_parquet(tmp_path / "out" / "hesitations.parquet")
-    made = pl.read_parquet(tmp_path / "out" / "decisions.parquet")
-    assert waits.height > 50
-    assert made.filter(pl.col("reason") == "D9").height > 0
-    assert not made["executed"].any()
-    assert summary.hesitation.level == 0.9
-    assert summary.hesitation.total is not None
-    assert summary.hesitation.total.long is not None
