@@ -44,6 +44,18 @@ def test_ties_in_the_score_are_one_point() -> None:
     assert curve(y, t, np.zeros(4)).area_above_line == 0.0
 
 
+def test_unequal_propensities_are_weighed_out() -> None:
+    data, effect = draw(100_000, 5)
+    given = (data.outcome, data.treated, effect + np.linspace(0, 0.1, len(effect)))
+    fair, plain = uplift_at(*given, 0.4, propensity=data.propensity), uplift_at(*given, 0.4)
+    assert abs(fair - 1) < 0.08  # 5 standard errors
+    assert plain < 0.5  # the arms differ in more than the act
+    gain = curve(*given, propensity=data.propensity).gain[-1] / data.treated.sum()
+    assert abs(gain - 0.5) < 0.08
+    alike = np.full(len(effect), 0.3)
+    assert uplift_at(*given, 0.4, propensity=alike) == plain
+
+
 def test_the_best_order_scores_one_and_its_reverse_below_zero() -> None:
     rng = np.random.default_rng(1)
     y, t = (rng.random(2_000) < 0.3).astype(float), rng.integers(0, 2, 2_000)
@@ -163,5 +175,7 @@ def test_command_prints_one_object(tmp_path: Path) -> None:
     assert len(found["groups"]) == 5
     assert found["qini"] is None
     assert found["qini_area"] > 0
+    assert found["uplift_at"].keys() == {"0.1", "0.2", "0.3", "0.5"}
+    assert 0.7 < found["uplift_at"]["0.5"] < 1.3
     assert 0.3 < found["targeting"]["share"] < 0.7
     assert "calibration" in CliRunner().invoke(app, arguments).stdout

@@ -5,6 +5,7 @@ from recoup.causal.arms import ArmMean, Comparison, Sums, compare_arms
 from recoup.causal.assignment import Assigned, Layer, Trial, switchback
 from recoup.causal.choices import Choices, choice_policy, choices_from_table
 from recoup.causal.delay import Delay, Regret, evaluate_delay
+from recoup.causal.delay_by_action import ActionDelay, evaluate_delay_by_action
 from recoup.causal.distal import dcee
 from recoup.causal.estimate import Estimate
 from recoup.causal.excursion import Coefficient, Excursion, emee, wcls
@@ -26,6 +27,7 @@ from recoup.causal.uplift import Experiment, Targeting, Uplift, judge_targeting,
 from recoup.causal.uplift_curves import curve, mean_uplift, uplift_area, uplift_at
 
 __all__ = [
+    "ActionDelay",
     "AdaptiveLog",
     "AdaptiveValues",
     "ArmMean",
@@ -69,6 +71,7 @@ __all__ = [
     "emee",
     "episodes",
     "evaluate_delay",
+    "evaluate_delay_by_action",
     "evaluate_experiment",
     "evaluate_off_policy",
     "evaluate_policy",

@@ -30,6 +30,7 @@ from recoup.causal.delay_scores import (
     starting_scores,
     waiting_scores,
 )
+from recoup.causal.delay_support import Support, effective_size, support_at
 from recoup.causal.estimate import (
     Estimate,
     Floats,
@@ -38,7 +39,7 @@ from recoup.causal.estimate import (
     normal_quantile,
     ratio_estimate,
 )
-from recoup.causal.journeys import Bools, Journeys
+from recoup.causal.journeys import Bools, Journeys, Known
 from recoup.causal.nuisance import Nuisance, RegressorFactory, cross_fit
 from recoup.causal.off_policy import refusal
 from recoup.errors import ConfigError
@@ -57,8 +58,8 @@ class AtTime(Estimate, frozen=True, kw_only=True):
     ----------
     time
         Label of the point.
-    state, segment
-        Label of the state or segment it is for; None where it is for all.
+    state, segment, label
+        Of the state or segment it is for, or what else was known there; None where it is for all.
 
     Examples
     --------
@@ -69,6 +70,7 @@ class AtTime(Estimate, frozen=True, kw_only=True):
     time: object
     state: object = None
     segment: object = None
+    label: object = None
 
 
 class Delayed(AtTime, frozen=True, kw_only=True):
@@ -110,45 +112,6 @@ class Regret(Estimate, frozen=True, kw_only=True):
     unnecessary: Estimate
 
 
-class Support(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of the log stands behind the estimates at one point.
-
-    Parameters
-    ----------
-    open, acted
-        Journeys that came here without an act, and those acted on here.
-    effective_sample_size, largest_weight
-        Of the weights 1/G of the open journeys (G shrinks geometrically with time).
-    act_effective_sample_size, act_largest_weight
-        Of the weights 1/(G e) of those acted on.
-    refused
-        Why nothing should be read off this point, or None.
-
-    Examples
-    --------
-    >>> Support(
-    ...     time=1,
-    ...     open=10,
-    ...     acted=5,
-    ...     effective_sample_size=10,
-    ...     largest_weight=1,
-    ...     act_effective_sample_size=5,
-    ...     act_largest_weight=2,
-    ...     refused="too few",
-    ... ).refused
-    'too few'
-    """
-
-    time: object
-    open: float
-    acted: float
-    effective_sample_size: float
-    largest_weight: float
-    act_effective_sample_size: float
-    act_largest_weight: float
-    refused: str | None
-
-
 class Delay(msgspec.Struct, frozen=True, kw_only=True):
     """What acting, waiting and missing were worth.
 
@@ -158,6 +121,8 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True):
         In order of time: the mean over all journeys of D at that point where no one is acted on.
     delay_cost_by_state, miss_cost_by_state
         D and M by time and state, among journeys open there.
+    delay_cost_by_label, miss_cost_by_label
+        The same by each column that was named beside the state, such as the defect type.
     delta_by_segment
         Like ``delta_by_time``, within each segment.
     value_against_delay
@@ -189,6 +154,8 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True):
     delta_by_time: list[AtTime]
     delay_cost_by_state: list[AtTime]
     miss_cost_by_state: list[AtTime]
+    delay_cost_by_label: dict[str, list[AtTime]]
+    miss_cost_by_label: dict[str, list[AtTime]]
     delta_by_segment: list[AtTime]
     value_against_delay: list[Delayed]
     advantage: Estimate
@@ -256,12 +223,17 @@ def evaluate_delay(
     psi = waiting_scores(journeys, fitted, variant)
     worth = None if needed is None else policy_matrix(journeys, needed)
     scores = policy_scores(journeys, fitted, acts, worth)
-    misses = _by_state(mean_of, _sum_from(psi))
-    effective, share = _effective(scores.weight, journeys.count)
+    missing = _sum_from(psi)
+    misses = _by_state(mean_of, missing)
+    effective, share = effective_size(scores.weight, journeys.count)
     return Delay(
         delta_by_time=[mean_of.at(psi[:, p], time=t) for p, t in enumerate(journeys.times)],
         delay_cost_by_state=_by_state(mean_of, psi),
         miss_cost_by_state=misses,
+        delay_cost_by_label={each.name: _by_label(mean_of, psi, each) for each in journeys.known},
+        miss_cost_by_label={
+            each.name: _by_label(mean_of, missing, each) for each in journeys.known
+        },
         delta_by_segment=_by_segment(mean_of, psi),
         value_against_delay=_curve(mean_of, psi, fitted),
         advantage=mean_of(starting_scores(journeys, psi, acts)),
@@ -272,7 +244,7 @@ def evaluate_delay(
         undecided_share=0.0 if needed is not None else _undecided(journeys, acts, misses),
         policy_effective_sample_size=effective,
         refused=refusal(effective, share),
-        diagnostics=[_support(journeys, point) for point in range(journeys.points)],
+        diagnostics=[support_at(journeys, point) for point in range(journeys.points)],
         journeys=mean_of.rows,
         variant=variant,
         level=level,
@@ -339,10 +311,10 @@ class _Means:
 
 
 def _labelled(
-    found: Estimate, *, time: object, state: object = None, segment: object = None
+    found: Estimate, *, time: object, label: object = None, segment: object = None
 ) -> AtTime:
     ends = (found.value, found.low, found.high, found.se)
-    return AtTime(*ends, time=time, state=state, segment=segment)
+    return AtTime(*ends, time=time, label=label, segment=segment)
 
 
 def _sum_from(psi: Floats) -> Floats:
@@ -354,14 +326,27 @@ def _by_state(mean_of: _Means, effect: Floats) -> list[AtTime]:
     log = mean_of.log
     if len(log.states) > MOST_STATES:
         return []
-    found, untreated = [], log.untreated
+    states = Known("state", log.states, log.state)
+    return [
+        msgspec.structs.replace(each, state=each.label, label=None)
+        for each in _by_label(mean_of, effect, states)
+    ]
+
+
+def _by_label(mean_of: _Means, effect: Floats, known: Known) -> list[AtTime]:
+    """Estimate effects among journeys that no one acted on before, by time and label.
+
+    Right for any label that is known at the point, in the state or not: the weights are known.
+    """
+    log, found = mean_of.log, []
+    untreated = log.untreated
     for point, time in enumerate(log.times):
-        for code, label in enumerate(log.states):
-            here = log.is_open[:, point] & (log.state[:, point] == code)
+        for code, label in enumerate(known.labels):
+            here = log.is_open[:, point] & (known.code[:, point] == code)
             if here.any():
                 weight = here / untreated[:, point]
                 each = mean_of.ratio(effect[:, point] * here, weight)
-                found.append(_labelled(each, time=time, state=label))
+                found.append(_labelled(each, time=time, label=label))
     return found
 
 
@@ -451,31 +436,3 @@ def _regret(mean_of: _Means, scores: PolicyScores) -> Regret:
         missed=mean_of(scores.missed),
         unnecessary=mean_of(scores.unnecessary),
     )
-
-
-def _support(journeys: Journeys, point: int) -> Support:
-    here, acted = journeys.is_open[:, point], journeys.act_at == point
-    weight = here / journeys.untreated[:, point]
-    act_weight = np.where(acted, weight / np.where(acted, journeys.propensity[:, point], 1.0), 0.0)
-    count = np.ones(len(here)) if journeys.count is None else journeys.count
-    effective, _ = _effective(weight, journeys.count)
-    act_effective, act_share = _effective(act_weight, journeys.count)
-    return Support(
-        time=journeys.times[point],
-        open=float(count[here].sum()),
-        acted=float(count[acted].sum()),
-        effective_sample_size=effective,
-        largest_weight=float(weight.max()),
-        act_effective_sample_size=act_effective,
-        act_largest_weight=float(act_weight.max()),
-        refused=refusal(act_effective, act_share),
-    )
-
-
-def _effective(weight: Floats, count: Floats | None) -> tuple[float, float]:
-    """Give the effective sample size, and the share of the largest weight."""
-    number = np.ones(len(weight)) if count is None else count
-    total, square = float(weight @ number), float(weight**2 @ number)
-    if total == 0:
-        return 0.0, 1.0
-    return total**2 / square, float(weight.max()) / total

@@ -29,6 +29,7 @@ def waiting_scores(journeys: Journeys, nuisance: Nuisance, variant: Variant = "a
     psi = np.zeros(journeys.is_open.shape)
     untreated, following = journeys.untreated, journeys.next_open
     outcome, never = journeys.outcome, np.zeros(len(journeys.outcome))
+    idle = journeys.idle
     for point in range(journeys.points):
         chance = journeys.propensity[:, point]
         act, wait = nuisance.act[:, point], nuisance.wait[:, point]
@@ -45,7 +46,8 @@ def waiting_scores(journeys: Journeys, nuisance: Nuisance, variant: Variant = "a
         else:
             act_next = value_at(nuisance.act, upcoming, outcome)
             correction = act_next - wait + acts_next * ~last / chance_next * (outcome - act_next)
-        score = score - np.where(acted, 0.0, correction / (1 - chance))
+        waited = ~acted & ~journeys.left(point)
+        score = score - np.where(waited, correction / np.where(waited, idle[:, point], 1.0), 0.0)
         psi[:, point] = np.where(journeys.is_open[:, point], score / untreated[:, point], 0.0)
     return psi
 
@@ -145,14 +147,16 @@ class _Point:
         self._acted = journeys.act_at == point
         self.following = following
         self._outcome = journeys.outcome
+        self._left = journeys.left(point)
         self._chance = np.where(self.is_open, journeys.propensity[:, point], 0.5)
+        self._idle = np.where(self.is_open, journeys.idle[:, point], 0.5)
         self._act, self._wait = nuisance.act[:, point], nuisance.follow[:, point]
 
     def waiting_term(self) -> Floats:
         """Gamma - n where the policy waits."""
-        odds = self._chance / (1 - self._chance)
+        odds = (1 - self._idle) / self._idle
         waited = odds * (self.following - self._wait)
-        return np.where(self._acted, self._wait - self._outcome, waited)
+        return np.where(self._acted | self._left, self._wait - self._outcome, waited)
 
     def acting_term(self) -> Floats:
         """Gamma - n where the policy acts."""
@@ -170,5 +174,5 @@ class _Point:
 
     def agreement(self, policy: Bools) -> Floats:
         """1 / P(choice) where the choice is the policy's, else 0."""
-        chance = np.where(policy, self._chance, 1 - self._chance)
-        return np.asarray((self._acted == policy) / chance)
+        chance = np.where(policy, self._chance, self._idle)
+        return np.asarray(((self._acted == policy) & ~self._left) / chance)

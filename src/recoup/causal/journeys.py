@@ -1,6 +1,6 @@
 """Journeys with decision points, as arrays: what the cost of delay is estimated from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -23,7 +23,45 @@ from recoup.errors import SchemaError
 Bools = NDArray[np.bool_]
 
 _LEAST_PROPENSITY: Final = 1e-9
+_SLACK: Final = 1e-6
 _Number = TypeVar("_Number", np.bool_, np.int64, np.float64)
+
+
+class Known(msgspec.Struct, frozen=True):
+    """Something known at each point beside the state: its labels, and codes of shape (n, H).
+
+    Examples
+    --------
+    >>> Known("reason", ["K5", "S1"], np.array([[0, 1]])).name
+    'reason'
+    """
+
+    name: str
+    labels: Sequence[object]
+    code: Ints
+
+
+class Actions(msgspec.Struct, frozen=True):
+    """Which of several actions each act was.
+
+    Parameters
+    ----------
+    names
+        The actions, length m.
+    taken
+        Shape (n,): code of the action of a journey's act, -1 where there was none.
+    propensity
+        Shape (n, H, m): P(action), adding up to P(act).
+
+    Examples
+    --------
+    >>> Actions(["chat"], np.array([0]), np.full((1, 1, 1), 0.5)).names
+    ['chat']
+    """
+
+    names: Sequence[str]
+    taken: Ints
+    propensity: Floats
 
 
 class Journeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +91,13 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
         Shape (n,): how many equal journeys a row stands for; 1 where None.
     segment, segments
         Shape (n,): code of the segment that a journey belongs to from its start; their labels.
+    known
+        What else was known at each point.
+    actions
+        Which act it was; None where there is one action.
+    other_at, other_propensity
+        Where the question is about one action of several, see `of_action`: shape (n,), index of the
+        point where another was taken, H = never; shape (n, H), P(another). None else.
 
     Examples
     --------
@@ -78,6 +123,10 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
     count: Floats | None = None
     segment: Ints | None = None
     segments: Sequence[object] = ()
+    known: Sequence[Known] = ()
+    actions: Actions | None = None
+    other_at: Ints | None = None
+    other_propensity: Floats | None = None
 
     @property
     def points(self) -> int:
@@ -87,8 +136,44 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def untreated(self) -> Floats:
         """Shape (n, H): probability of no act before each point, G."""
-        stays = np.cumprod(1 - self.propensity, axis=1)
+        stays = np.cumprod(self.idle, axis=1)
         return np.hstack([np.ones((len(stays), 1)), stays[:, :-1]])
+
+    @property
+    def idle(self) -> Floats:
+        """Shape (n, H): probability of no act at a point, 1 where it is closed."""
+        chance = 1 - self.propensity
+        return chance if self.other_propensity is None else chance - self.other_propensity
+
+    def left(self, point: int) -> Bools:
+        """Mark the journeys in which an action other than the one asked about was taken there."""
+        if self.other_at is None:
+            return np.zeros(len(self.outcome), np.bool_)
+        return np.asarray(self.other_at == point)
+
+    def of_action(self, code: int) -> "Journeys":
+        """Give the same log as seen by the question about one action: the others end a journey.
+
+        For the costs of waiting and missing, and the value of rules that take that action. Regret
+        has no meaning here: what another action was worth is not asked.
+
+        Raises
+        ------
+        SchemaError
+            If it was not told which action each act was.
+        """
+        if self.actions is None:
+            raise SchemaError("Expected journeys with actions, got acts of one kind")
+        mine = self.actions.taken == code
+        chance = self.actions.propensity[:, :, code]
+        return msgspec.structs.replace(
+            self,
+            act_at=np.where(mine, self.act_at, self.points),
+            propensity=chance,
+            other_at=np.where(mine, self.points, self.act_at),
+            other_propensity=self.propensity - chance,
+            actions=None,
+        )
 
     @property
     def next_open(self) -> Ints:
@@ -114,6 +199,9 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
     fold: str | None = None,
     folds: int = 2,
     segment: str | None = None,
+    known: Sequence[str] = (),
+    action: str | None = None,
+    action_propensities: Mapping[str, str] | None = None,
 ) -> Journeys:
     """Read journeys from a table of one row a journey and decision point.
 
@@ -136,6 +224,11 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
         turn, in order of their keys, to ``folds`` parts.
     segment
         Column known at the start of a journey and constant within it.
+    known
+        Columns known at each point, by which the costs are told too, such as the defect type.
+    action, action_propensities
+        Column: which action an act was; and action -> column of its probability. Without them there
+        is one.
 
     Raises
     ------
@@ -143,7 +236,8 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
         If the table breaks this contract, with the place; also if a journey has two acts.
     """
     named = (journey, time, *state, act, propensity, outcome, availability, cluster, fold, segment)
-    require_columns(table, named)
+    chances = dict(action_propensities or {})
+    require_columns(table, (*named, *known, action, *chances.values()))
     rows = _Rows(
         journey=named_codes(table, journey),
         point=named_codes(table, time),
@@ -157,7 +251,7 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
     is_open = spread_cells(shape, cells, rows.available[keep], fill=False)
     per_journey = PerJourney(kept, cells[0], shape[0])
     clusters = None if cluster is None else per_journey.clusters(cluster)
-    return Journeys(
+    found = Journeys(
         times=table.get_column(time).unique().sort().to_list(),
         states=state_labels(kept, state),
         state=spread_cells(shape, cells, key_codes(kept, state), fill=-1),
@@ -170,7 +264,18 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
         cluster=clusters,
         segment=None if segment is None else per_journey.codes(segment),
         segments=[] if segment is None else table.get_column(segment).unique().sort().to_list(),
+        known=[
+            Known(
+                name,
+                state_labels(kept, [name]),
+                spread_cells(shape, cells, key_codes(kept, [name]), fill=-1),
+            )
+            for name in known
+        ],
     )
+    if action is None:
+        return found
+    return msgspec.structs.replace(found, actions=_actions(kept, action, chances, found, cells))
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -260,6 +365,43 @@ def _propensities(
             hint="log the probability, or mark the point as not available",
         )
     return spread
+
+
+def _actions(
+    kept: pl.DataFrame,
+    action: str,
+    chances: Mapping[str, str],
+    found: Journeys,
+    cells: tuple[Ints, Ints],
+) -> Actions:
+    """Read which action each act was, and their probabilities; they must add up to P(act)."""
+    acted = found.act_at[cells[0]] == cells[1]
+    named = kept.get_column(action).cast(pl.String)
+    taken = np.full(len(found.act_at), -1, np.int64)
+    for code, name in enumerate(chances):
+        taken[cells[0][acted & (named == name).fill_null(value=False).to_numpy()]] = code
+    unnamed = acted & (taken[cells[0]] < 0)
+    if unnamed.any():
+        row = int(np.argmax(unnamed))
+        raise SchemaError(
+            f"Expected every act to be one of {list(chances)}, got {named[row]!r} - at journey "
+            f"{cells[0][row]}, point {cells[1][row]}",
+            hint="give the column of each action's probability",
+        )
+    parts = [spread_cells(found.is_open.shape, cells, numbers(kept, c), fill=0.0)
+             for c in chances.values()]  # fmt: skip
+    propensity = np.where(found.is_open[:, :, None], np.stack(parts, axis=2), 0.0)
+    added = np.abs(propensity.sum(axis=2) - found.propensity) <= _SLACK
+    possible = (propensity >= _LEAST_PROPENSITY).all(axis=2) | ~found.is_open
+    if not (added & possible).all():
+        journey, point = np.argwhere(~(added & possible))[0].tolist()
+        raise SchemaError(
+            f"Expected probabilities of actions, each above 0, that add up to that of an act, "
+            f"{found.propensity[journey, point]:g}, got {propensity[journey, point].tolist()} - at "
+            f"journey {journey}, point {point}",
+            hint="where not every action is possible, ask recoup.causal.evaluate_policy",
+        )
+    return Actions(list(chances), taken, propensity)
 
 
 def _first_acts(shape: tuple[int, int], cells: tuple[Ints, Ints], acts: Bools) -> Ints:

@@ -210,7 +210,7 @@ class _Fit(msgspec.Struct, frozen=True):
             act[:, point] = self._regress(point, log.act_at == point, log.outcome)
         value, following = np.zeros(shape), log.next_open
         for point in range(log.points - 1, -1, -1):
-            rows, upcoming = log.act_at > point, following[:, point]
+            rows, upcoming = (log.act_at > point) & ~log.left(point), following[:, point]
             wait[:, point] = self._regress(point, rows, value_at(act, upcoming, log.outcome))
             never[:, point] = self._regress(point, rows, value_at(never, upcoming, log.outcome))
             follow[:, point] = self._regress(point, rows, value_at(value, upcoming, log.outcome))

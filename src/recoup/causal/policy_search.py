@@ -9,8 +9,8 @@ import numpy as np
 
 from recoup.causal.delay import Policy, policy_matrix
 from recoup.causal.delay_scores import Variant, starting_scores, waiting_scores
-from recoup.causal.estimate import Estimate, Floats, mean, mean_estimate
-from recoup.causal.journeys import Bools, Journeys
+from recoup.causal.estimate import Estimate, Floats, Ints, mean, mean_estimate
+from recoup.causal.journeys import Bools, Journeys, Known
 from recoup.causal.nuisance import RegressorFactory, cross_fit
 from recoup.errors import ConfigError
 
@@ -158,5 +158,18 @@ def _take(whole: Journeys, side: int) -> Journeys:
         cluster=cluster,
         count=None if whole.count is None else whole.count[rows],
         segment=None,
+        known=[Known(each.name, each.labels, each.code[rows]) for each in whole.known],
+        actions=None,
+        **_others(whole, rows),
         **kept,
     )
+
+
+def _others(whole: Journeys, rows: Bools) -> dict[str, Ints | Floats]:
+    """Give what is known of acts of another kind, for some rows; see `Journeys.of_action`."""
+    if whole.other_at is None or whole.other_propensity is None:
+        return {}
+    return {
+        "other_at": whole.other_at[rows],
+        "other_propensity": whole.other_propensity[rows],
+    }

@@ -1,14 +1,16 @@
 """How well a score ranks by effect: uplift and Qini curves, their areas, uplift among the first k.
 
-Defined once, for a binary treatment assigned at random with one probability. With n1, n0 treated
-and untreated rows and y1, y0 their outcomes among the highest scores,
+Defined once, for a binary treatment assigned at random. With n1, n0 treated and untreated rows and
+y1, y0 their outcomes among the highest scores,
 
 - uplift curve: (y1 / n1 - y0 / n0) (n1 + n0);
 - Qini curve: y1 - y0 n1 / n0;
 
 each a point per distinct score, 0 where an arm is absent. Areas are above the straight line to the
 last point, as a share of that of the best possible order. These are the definitions of
-scikit-uplift 0.5.1.
+scikit-uplift 0.5.1, which hold for one probability of treatment. Where it differs from row to row,
+arms differ by more than the treatment: state it, and rows count 1 / P(their arm), scaled to add up
+to the rows of each arm.
 """
 
 import math
@@ -54,13 +56,22 @@ class Curve(msgspec.Struct, frozen=True):
         return self.area - float(self.rows[-1] * self.gain[-1]) / 2
 
 
-def curve(outcome: Floats, treated: Ints, score: Floats, kind: CurveKind = "qini") -> Curve:
+def curve(
+    outcome: Floats,
+    treated: Ints,
+    score: Floats,
+    kind: CurveKind = "qini",
+    *,
+    propensity: Floats | None = None,
+) -> Curve:
     """Draw an uplift or Qini curve.
 
     Parameters
     ----------
     outcome, treated, score
         Shape (n,); ``treated`` 0 or 1; the highest scores are taken first.
+    propensity
+        Shape (n,): P(treated), in (0, 1); the same for all rows where None.
 
     Raises
     ------
@@ -69,11 +80,13 @@ def curve(outcome: Floats, treated: Ints, score: Floats, kind: CurveKind = "qini
     """
     _check(outcome, treated, score)
     order = _descending(score)
+    weight = _arm_weights(treated, propensity)[order]
     outcome, treated, score = outcome[order], treated[order], score[order]
+    acted, left = treated * weight, (1 - treated) * weight
     ends = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     taken = ends + 1
-    with_act, without = np.cumsum(treated)[ends], np.cumsum(1 - treated)[ends]
-    gained, natural = np.cumsum(outcome * treated)[ends], np.cumsum(outcome * (1 - treated))[ends]
+    with_act, without = np.cumsum(acted)[ends], np.cumsum(left)[ends]
+    gained, natural = np.cumsum(outcome * acted)[ends], np.cumsum(outcome * left)[ends]
     if kind == "uplift":
         gain = (_share(gained, with_act) - _share(natural, without)) * taken
     else:
@@ -104,7 +117,13 @@ def uplift_area(outcome: Floats, treated: Ints, score: Floats, kind: CurveKind =
 
 
 def uplift_at(
-    outcome: Floats, treated: Ints, score: Floats, share: float, *, by_group: bool = False
+    outcome: Floats,
+    treated: Ints,
+    score: Floats,
+    share: float,
+    *,
+    by_group: bool = False,
+    propensity: Floats | None = None,
 ) -> float:
     """Give the difference of mean outcomes among the ``share``, in (0, 1], with highest scores.
 
@@ -112,6 +131,8 @@ def uplift_at(
     ----------
     by_group
         Take the share of each arm apart, instead of both together.
+    propensity
+        Shape (n,): P(treated), in (0, 1); the same for all rows where None.
 
     Examples
     --------
@@ -120,19 +141,20 @@ def uplift_at(
     1.0
     """
     _check(outcome, treated, score)
-    order = _descending(score)
-    outcome, treated = outcome[order], treated[order]
+    weight, order = _arm_weights(treated, propensity), _descending(score)
+    treated = treated[order]
     if by_group:
-        sides = [outcome[treated == arm] for arm in (1, 0)]
+        sides = [order[treated == arm] for arm in (1, 0)]
         sides = [side[: int(len(side) * share)] for side in sides]
     else:
         first = int(len(outcome) * share)
-        sides = [outcome[:first][treated[:first] == arm] for arm in (1, 0)]
+        sides = [order[:first][treated[:first] == arm] for arm in (1, 0)]
     if min(map(len, sides)) == 0:
         raise SchemaError(
             f"Expected both arms among the first {share:.0%}, got one", hint="take a larger share"
         )
-    return float(sides[0].mean() - sides[1].mean())
+    acted, left = (np.average(outcome[side], weights=weight[side]) for side in sides)
+    return float(acted - left)
 
 
 def mean_uplift(outcome: Floats, treated: Ints, score: Floats, *, bins: int = 10) -> float:
@@ -160,8 +182,20 @@ def _descending(score: Floats) -> Ints:
     return np.argsort(score, kind="stable")[::-1]
 
 
-def _share(total: Floats, count: Ints) -> Floats:
-    return np.where(count > 0, total / np.maximum(count, 1), 0.0)
+def _share(total: Floats, count: Floats) -> Floats:
+    return np.where(count > 0, total / np.where(count > 0, count, 1.0), 0.0)
+
+
+def _arm_weights(treated: Ints, propensity: Floats | None) -> Floats:
+    """Give 1 / P(a row's arm), shape (n,), with mean 1 in each arm; 1 where all are alike."""
+    weight = np.ones(len(treated))
+    if propensity is None or np.ptp(propensity) == 0:
+        return weight
+    for arm, chance in ((1, propensity), (0, 1 - propensity)):
+        rows = treated == arm
+        weight[rows] = 1 / chance[rows]
+        weight[rows] /= weight[rows].mean()
+    return weight
 
 
 def _check(outcome: Floats, treated: Ints, score: Floats) -> None:

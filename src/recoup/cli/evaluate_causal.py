@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from recoup.cli.arguments import read_pair
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
 from recoup.cli.tables import Level, Plot, Table, print_estimates, read_table, save_plot
-from recoup.errors import ConfigError, SourceError
+from recoup.errors import ConfigError, SchemaError, SourceError
 
 if TYPE_CHECKING:
     import polars as pl
 
     from recoup.causal.delay import Delay, Policy
-    from recoup.causal.estimate import Estimate, IntervalKind
+    from recoup.causal.delay_by_action import ActionDelay
+    from recoup.causal.delay_scores import Variant
+    from recoup.causal.estimate import Estimate, Floats, IntervalKind
     from recoup.causal.journeys import Journeys
     from recoup.causal.uplift import Experiment
 
 UNDECIDED_WARNING = 0.05
+UPLIFT_SHARES = (0.1, 0.2, 0.3, 0.5)
 
 
 class Nuisances(StrEnum):
@@ -165,6 +169,19 @@ def delay_command(  # noqa: PLR0913 - one argument an option
     segment: Annotated[
         str | None, typer.Option(help="Column: a segment known from the journey's start.")
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column known at each point, such as the defect type: costs by it too; repeat it."
+        ),
+    ] = None,
+    action: Annotated[
+        str | None, typer.Option(help="Column: which action an act was; gives `by_action`.")
+    ] = None,
+    chance: Annotated[
+        list[str] | None,
+        typer.Option(help="ACTION=COLUMN of its probability, for --action; repeat it."),
+    ] = None,
     fold: Annotated[str | None, typer.Option(help="Column: part of the cross-fitting.")] = None,
     folds: Annotated[
         int, typer.Option(min=2, help="Parts; journeys are dealt in turn, in order of their keys.")
@@ -187,9 +204,15 @@ def delay_command(  # noqa: PLR0913 - one argument an option
         --propensity p --outcome y --policy policy.csv
     """
     from recoup.causal.delay import evaluate_delay
+    from recoup.causal.delay_by_action import evaluate_delay_by_action
     from recoup.causal.journeys import journeys_from_table
     from recoup.causal.nuisance import TreeMeans
 
+    if (action is None) != (not chance):
+        raise ConfigError(
+            "Expected --action and a --chance for each action, got one of them",
+            hint="for example --action what --chance chat=p_chat --chance coupon=p_coupon",
+        )
     journeys = journeys_from_table(
         read_table(table),
         journey=journey,
@@ -203,19 +226,26 @@ def delay_command(  # noqa: PLR0913 - one argument an option
         segment=segment,
         fold=fold,
         folds=folds,
+        known=by or [],
+        action=action,
+        action_propensities=dict(read_pair(text, "--chance") for text in chance or []),
     )
+    regressor = TreeMeans if model is Nuisances.TREES else None
+    score: Variant = "adr2" if variant is Scores.ADR2 else "adr"
     found = evaluate_delay(
         journeys,
         None if policy is None else read_policy(policy, journeys, time, state, act),
-        regressor=TreeMeans if model is Nuisances.TREES else None,
-        variant="adr2" if variant is Scores.ADR2 else "adr",
+        regressor=regressor,
+        variant=score,
         level=level,
     )
+    by_action = evaluate_delay_by_action(journeys, regressor=regressor, variant=score, level=level)
     save_plot(found, plot)
     if json:
-        print_json(found)
+        print_json(msgspec.structs.asdict(found) | {"by_action": by_action})
     else:
         print_delay(found)
+        print_by_action(by_action)
 
 
 def uplift_command(  # noqa: PLR0913 - one argument an option
@@ -251,17 +281,19 @@ def uplift_command(  # noqa: PLR0913 - one argument an option
 
     data = read_experiment(read_table(table), treatment, outcome, feature, propensity)
     found = learn_uplift(data, learner=learner.value, folds=folds, level=level)
-    binary = bool(((data.outcome == 0) | (data.outcome == 1)).all())
+    alike = bool((data.propensity == data.propensity[0]).all())  # there is a best order only then
+    ranked = alike and bool(((data.outcome == 0) | (data.outcome == 1)).all())
     targeting = judge_targeting(data, cost=cost, learner=learner.value, level=level)
-    qini = curve(data.outcome, data.treated, found.effect, "qini")
+    qini = curve(data.outcome, data.treated, found.effect, "qini", propensity=data.propensity)
     payload = {
         "rows": len(data.outcome),
         "average": found.average,
         "groups": found.groups,
         "calibration": found.calibration,
         "qini_area": qini.area_above_line,
-        "qini": uplift_area(data.outcome, data.treated, found.effect) if binary else None,
-        "auuc": uplift_area(data.outcome, data.treated, found.effect, "uplift") if binary else None,
+        "qini": uplift_area(data.outcome, data.treated, found.effect) if ranked else None,
+        "auuc": uplift_area(data.outcome, data.treated, found.effect, "uplift") if ranked else None,
+        "uplift_at": uplift_at_shares(data, found.effect),
         "targeting": targeting,
         "learner": learner.value,
         "level": level,
@@ -282,6 +314,21 @@ def uplift_command(  # noqa: PLR0913 - one argument an option
         "  over acting on all": targeting.over_all,
     }
     print_estimates(f"effect of {treatment} on {outcome}", estimates)
+
+
+def uplift_at_shares(data: "Experiment", effect: "Floats") -> dict[str, float | None]:
+    """Give the uplift among the shares of highest effect; None where one holds a single arm."""
+    from recoup.causal.uplift_curves import uplift_at
+
+    found: dict[str, float | None] = {}
+    for share in UPLIFT_SHARES:
+        try:
+            found[str(share)] = uplift_at(
+                data.outcome, data.treated, effect, share, propensity=data.propensity
+            )
+        except SchemaError:
+            found[str(share)] = None
+    return found
 
 
 def read_experiment(
@@ -342,6 +389,16 @@ def read_policy(
         for key in keys
     }
     return policy_from_rows(journeys, acts)
+
+
+def print_by_action(found: "list[ActionDelay]") -> None:
+    """Print what waiting with each action cost."""
+    if not found:
+        return
+    estimates: dict[str, Estimate] = {
+        f"{each.action} at {point.time}": point for each in found for point in each.delta_by_time
+    }
+    print_estimates("cost of waiting by action, per journey", estimates)
 
 
 def print_delay(found: "Delay") -> None:
