@@ -45,8 +45,8 @@ def watched(
 
 
 def named(told: Hesitation) -> list[str]:
-    """Give the places, kinds of page, devices and hours that have a verdict."""
-    every = (told.by_page_type, told.by_device, told.by_page, told.by_state, told.by_hour)
+    """Give the places, kinds of page, devices and states that have a verdict."""
+    every = (told.by_page_type, told.by_device, told.by_page, told.by_state)
     return [f"{each.value}: {each.verdict}" for group in every for each in group if each.verdict]
 
 
@@ -60,6 +60,7 @@ def summed(told: Hesitation) -> dict[str, Any]:
         "long": total.long,
         "expected": total.expected_long,
         "named": named(told),
+        "channels": [each.value for each in told.by_channel if each.verdict == "longer"],
     }
 
 

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from benchmarks.surge_study import named, train, watched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -14,12 +16,14 @@ from recoup.errors import SnapshotError
 from recoup.events import CODE, EVENT_SCHEMA, ITEM_SCHEMA, MICROS, EventBatch, conform, encode, take
 from recoup.friction.steps import is_step
 from recoup.outcomes import Abandonment
+from recoup.parts import read_frame
 from recoup.report import (
     Behaving,
     Hesitation,
     HesitationTally,
     Journeys,
     Judged,
+    Waits,
     hesitation_story,
     hesitation_tally,
     render_html,
@@ -195,18 +199,24 @@ def test_who_showed_a_behaviour_is_compared_with_who_could_have() -> None:
 
 
 def judged_tally(mix: list[tuple[str, float, int]], shift: float = 0.0) -> Hesitation:
-    """Simulate pages whose shoppers leave as a model expects of them, by device and P(goes on)."""
+    """Simulate pages whose shoppers leave as a model expects of them, by device and P(goes on).
+
+    Of those who come ``from`` a channel of their own it expects too much.
+    """
     rng = np.random.default_rng(4)
     tally = HesitationTally(lateness_s=0.0, level=0.9)
     first = 0
     for device, goes_on, count in mix:
         lines = [(4_000.0 * k, first + k, "page_view") for k in range(count)]
-        back = rng.random(count) < goes_on - shift * (device == "mobile")
+        came, _, channel = device.partition(" from ")
+        surprise = shift * (device == "mobile") + 0.25 * bool(channel)
+        back = rng.random(count) < goes_on - surprise
         more = [
             (second + float(rng.exponential(20.0)) + 0.1, visitor, "sign_up" if on else "scroll")
             for (second, visitor, _), on in zip(lines, back, strict=True)
         ]
-        batch = batch_of([*lines, *more, (5_000.0 * count, 10**9, "scroll")], device=device)
+        end = (5_000.0 * count, 10**9, "scroll")
+        batch = batch_of([*lines, *more, end], device=came, channel=channel or "direct")
         first_page = np.where(np.arange(len(batch)) < count, 1.0, np.nan)
         expected = Judged(first_page * goes_on, first_page * 20.0 * np.log(10.0))
         one = seen(batch)
@@ -224,6 +234,100 @@ def test_a_viral_spike_of_shoppers_who_leave_is_no_hesitation() -> None:
     assert spike.by_device[0].left > calm.by_device[0].left + 0.1
     for found in (calm, spike):
         assert [each.verdict for each in found.by_device] == ["", ""]
+
+
+def test_a_spike_of_a_channel_of_which_a_model_knows_little_is_no_hesitation() -> None:
+    mix = [*USUAL, ("mobile from social", 0.4, 1_500), ("desktop from social", 0.4, 200)]
+    found = judged_tally(mix)
+    assert found.total is not None
+    assert found.total.long is not None
+    assert found.total.long > (found.total.expected_long or 0.0) + 0.1
+    assert verdicts(found.by_device) == {"mobile": "", "desktop": ""}
+    assert verdicts(found.by_channel) == {"social": "longer", "direct": "shorter"}
+    assert "Visits from social come to a halt" in " ".join(hesitation_story.sentences(found))
+    alike = judged_tally([*mix, ("mobile", 0.65, 600)], 0.35)
+    assert verdicts(alike.by_device)["mobile"] == "longer"
+
+
+def verdicts(waits: list[Waits]) -> dict[str, str]:
+    return {each.value: each.verdict for each in waits}
+
+
+LEVEL = 0.9
+
+
+def pages(counted: dict[tuple[str, str], tuple[int, float]]) -> Hesitation:
+    """Tell of pages by channel: how many waits, and the share of long ones; 0.3 were expected."""
+    cells = [
+        (dimension, value, 0, n, n, round(n * long), round(n * 0.7 / LEVEL * MICROS))
+        for (page, channel), (n, long) in counted.items()
+        for dimension, value in (
+            ("state", "landed/page_view"),
+            ("page", page),
+            ("channel", channel),
+            ("page_by_channel", f"{page}\x1f{channel}"),
+        )
+    ]
+    return tell_waits(pl.DataFrame(cells, CELLS, orient="row"), [], LEVEL)
+
+
+def test_a_page_that_is_broken_for_one_channel_is_named() -> None:
+    """The channel's shoppers wait as expected elsewhere: it is the page, not who they are."""
+    fine = {("/", "direct"): (4_000, 0.3), ("/", "social"): (600, 0.3)}
+    found = pages(fine | {("/offer", "social"): (600, 0.6), ("/offer", "direct"): (200, 0.3)})
+    assert verdicts(found.by_page) == {"/": "", "/offer": "longer"}
+
+
+def test_a_page_that_is_broken_for_all_is_named_beside_a_surge() -> None:
+    surge = {("/", "direct"): (4_000, 0.3), ("/", "social"): (3_000, 0.45)}
+    found = pages(surge | {("/a", "direct"): (200, 0.6), ("/a", "social"): (150, 0.75)})
+    assert verdicts(found.by_page) == {"/": "", "/a": "longer"}
+    assert verdicts(found.by_channel)["social"] == "longer"
+
+
+def test_a_channel_that_comes_to_one_page_alone_is_named_and_the_page_is_not() -> None:
+    """Whether shoppers or page are to blame nobody can know: others do not come there."""
+    found = pages({("/", "direct"): (4_000, 0.3), ("/offer", "social"): (900, 0.6)})
+    assert verdicts(found.by_page) == {"/": "", "/offer": ""}
+    assert verdicts(found.by_channel)["social"] == "longer"
+
+
+def test_a_channel_of_few_waits_excuses_no_page() -> None:
+    few = {("/", "direct"): (4_000, 0.3), ("/a", "direct"): (400, 0.6), ("/a", "rare"): (60, 1.0)}
+    assert verdicts(pages(few).by_page) == {"/": "", "/a": "longer"}
+
+
+def test_the_channel_of_a_visit_is_the_first_that_it_names() -> None:
+    first = batch_of([(0.0, 1, "page_view")], channel="email")
+    later = batch_of([(5.0, 1, "page_view"), (9_000.0, 2, "scroll")])
+    tally = HesitationTally(lateness_s=0.0)
+    for batch in (later, first):
+        tally.step(seen(batch))
+    assert [(each.value, each.rows) for each in tally.result().by_channel] == [("email", 2)]
+
+
+def test_places_by_channel_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the rarest no drift is known, and theirs is the shop's."""
+    monkeypatch.setattr(hesitation_tally, "MOST_BY_CHANNEL", 4)
+    tally = HesitationTally(lateness_s=0.0)
+    for k in range(40):
+        tally.step(seen(batch_of([(10.0 * k, k, "page_view")], page=f"/{k}", channel=f"c{k}")))
+    tally.step(seen(batch_of([(20_000.0, 999, "scroll")])))
+    _, cells = msgspec.msgpack.decode(tally.snapshot())
+    assert read_frame(cells).filter(pl.col("dimension") == "page_by_channel").height == 4
+    assert len(tally.result().by_page) == 12
+
+
+@pytest.mark.slow
+def test_a_campaign_surge_of_a_shop_is_no_hesitation() -> None:
+    model = train(8_000, 1.0, 1_001)
+    calm, surge = (watched(model, name, 8_000, 1.0, 2_001) for name in ("quiet", "surge"))
+    assert calm.total is not None
+    assert surge.total is not None
+    assert surge.total.left > calm.total.left + 0.02
+    for found in (calm, surge):
+        assert not [each for each in named(found) if each.endswith("longer")]
+        assert len(named(found)) <= 1
 
 
 def test_a_device_whose_shoppers_leave_beyond_what_was_expected_is_named() -> None:
@@ -293,8 +397,8 @@ def test_it_is_told_in_the_summary_and_the_report() -> None:
     summary = summarise(source="shop", events=9, journeys=Journeys(), hesitation=found)
     read = json.loads(to_json(summary))["hesitation"]
     assert set(read) == {
-        "level", "total", "by_state", "by_page_type", "by_device", "by_page", "by_hour", "curves",
-        "forecast", "behaviours",
+        "level", "total", "by_state", "by_page_type", "by_device", "by_page", "by_channel",
+        "by_hour", "curves", "forecast", "behaviours",
     }  # fmt: skip
     assert {"rows", "median_wait_s", "left", "long", "expected_long"} <= set(read["by_device"][0])
     page = render_html(summary)

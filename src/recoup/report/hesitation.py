@@ -80,7 +80,10 @@ class Hesitation(msgspec.Struct, frozen=True, kw_only=True):
         All waits together; None where there were none.
     by_state, by_page_type, by_device, by_page
         By state of the journey (``stage/event``), by the event that opened the page, by device and
-        by page: the most first.
+        by page: the most first. Judged beside the drift of those who came there, by channel.
+    by_channel
+        By channel of the visit, else its traffic source. ``longer`` says that these shoppers halt
+        more often than the model knew: others than it learned from, or all they come to is wrong.
     by_hour
         By hour of the day, UTC, in its order.
     curves
@@ -98,6 +101,7 @@ class Hesitation(msgspec.Struct, frozen=True, kw_only=True):
     by_page_type: list[Waits] = []
     by_device: list[Waits] = []
     by_page: list[Waits] = []
+    by_channel: list[Waits] = []
     by_hour: list[Waits] = []
     curves: list[Curve] = []
     forecast: list[ReliabilityBin] = []

@@ -33,6 +33,14 @@ FEWEST: Final = 100
 FORECASTS: Final = 20
 """Bins, of equal width, of P(the visit goes on) as it was expected."""
 
+COMPARED: Final = ("state", "device", "page")
+"""Dimensions whose values are places: compared with what was expected there."""
+
+CHANNEL: Final = "channel"
+BY_CHANNEL: Final = "_by_channel"
+SEPARATOR: Final = "\x1f"
+"""Dimensions of cells: the channel of visits, and places by it, as ``place SEPARATOR channel``."""
+
 _SPAN: Final = math.log(LIMIT_S / SHORTEST_S)
 
 
@@ -50,9 +58,9 @@ def tell_waits(
     Parameters
     ----------
     cells
-        By ``dimension`` (state, device, page, hour, forecast), ``value`` and ``bin``: how many
-        waits ``n``, how many of them a model ``judged``, how many were ``long``, and the sum of
-        P(goes on) in ``micros``.
+        By ``dimension`` (state, device, page, channel, hour, forecast, and the first three by
+        channel), ``value`` and ``bin``: how many waits ``n``, how many of them a model ``judged``,
+        how many were ``long``, and the sum of P(goes on) in ``micros``.
     level
         Hesitation from which a wait is long; None without a model.
     """
@@ -61,18 +69,21 @@ def tell_waits(
         return Hesitation(level=level, behaviours=list(behaviours))
     kinds = states.with_columns(value=pl.col("value").str.split("/").list.last())
     total = _waits("", states, level, 0.0)
-    drift = _gap(total)
+    drift = Drift(cells, level, _gap(total))
     told = {
-        dimension: _split(cells.filter(pl.col("dimension") == dimension), level, drift)
-        for dimension in ("state", "device", "page", "hour")
+        dimension: _split(
+            cells.filter(pl.col("dimension") == dimension), level, drift.of(dimension)
+        )
+        for dimension in (*COMPARED, CHANNEL, "hour")
     }
     return Hesitation(
         level=level,
         total=total,
         by_state=told["state"],
-        by_page_type=_split(kinds, level, drift),
+        by_page_type=_split(kinds, level, drift.of("state", kinds=True)),
         by_device=told["device"],
         by_page=_shown(told["page"]),
+        by_channel=_shown(told[CHANNEL]),
         by_hour=[_unjudged(waits) for waits in sorted(told["hour"], key=_hour)],
         curves=_curves(kinds),
         forecast=_forecast(cells.filter(pl.col("dimension") == "forecast")),
@@ -92,9 +103,58 @@ def _forecast(cells: pl.DataFrame) -> list[ReliabilityBin]:
     ]
 
 
-def _split(cells: pl.DataFrame, level: float | None, drift: float) -> list[Waits]:
+class Drift:
+    """How far shares of long waits lie from what was expected, wherever shoppers are.
+
+    A campaign brings shoppers that a model has seen few of; they leave sooner or later than it
+    says, and a place that they come to is not at fault. So a place is compared with the drift of
+    those who came there, by the channel of their visits, and a channel with the shop's. The drift
+    of a channel with few waits is the shop's.
+
+    Parameters
+    ----------
+    cells, level
+        As :func:`tell_waits` takes them.
+    shop
+        The drift of all shoppers together.
+    """
+
+    def __init__(self, cells: pl.DataFrame, level: float | None, shop: float) -> None:
+        self.shop = shop
+        self._cells = cells
+        channels = cells.filter(pl.col("dimension") == CHANNEL).group_by(channel="value")
+        sums = channels.agg(pl.col("judged", "long", "micros").sum())
+        expected = 1.0 - (level or 0.0) * pl.col("micros") / MICROS / pl.col("judged")
+        self._own = sums.filter(pl.col("judged") >= FEWEST).select(
+            "channel", drift=pl.col("long") / pl.col("judged") - expected
+        )
+
+    def of(self, dimension: str, *, kinds: bool = False) -> dict[str, float]:
+        """Give the drift of those who came, by place; by kind of page where states are of one."""
+        parts = pl.col("value").str.split(SEPARATOR)
+        place = parts.list.first()
+        if kinds:
+            place = place.str.split("/").list.last()
+        own = pl.col("dimension") == f"{dimension}{BY_CHANNEL}"
+        rows = self._cells.filter(own, pl.col("value") != OTHER)
+        drift = pl.col("drift").fill_null(self.shop)
+        mean = (drift * pl.col("judged")).sum() / pl.col("judged").sum()
+        told = (
+            rows.select("judged", place=place, channel=parts.list.last())
+            .join(self._own, on="channel", how="left")
+            .group_by("place")
+            .agg(drift=mean)
+            .filter(pl.col("drift").is_finite())
+        )
+        return dict(told.iter_rows()) | {"": self.shop}
+
+
+def _split(cells: pl.DataFrame, level: float | None, drift: dict[str, float]) -> list[Waits]:
     parts = cells.partition_by("value", as_dict=True).items()
-    told = [_waits(str(value), part, level, drift) for (value,), part in parts]
+    told = [
+        _waits(str(value), part, level, drift.get(str(value), drift[""]))
+        for (value,), part in parts
+    ]
     return sorted(told, key=lambda waits: (-waits.rows, waits.value))
 
 
@@ -107,8 +167,8 @@ def _unjudged(waits: Waits) -> Waits:
     return msgspec.structs.replace(waits, verdict="")
 
 
-def _shown(pages: list[Waits]) -> list[Waits]:
-    return [page for page in pages if page.value != OTHER][:SEGMENT_LIMIT]
+def _shown(values: list[Waits]) -> list[Waits]:
+    return [waits for waits in values if waits.value != OTHER][:SEGMENT_LIMIT]
 
 
 def _waits(value: str, cells: pl.DataFrame, level: float | None, drift: float) -> Waits:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recoup.report import palette, plots, words
+from recoup.report.funnel import UNKNOWN
 from recoup.report.hesitation import Behaved, Hesitation, Waits
 
 LISTED: Final = 12
@@ -99,9 +100,10 @@ def tables(told: Hesitation) -> list[tuple[str, list[WaitRow]]]:
         ("The same, by how far the visit had come", _by_state(told.by_state)),
         ("Page", [_row(w.value, w) for w in told.by_page]),
         ("Device", [_row(w.value, w) for w in told.by_device]),
+        ("Where visits come from", [_row(w.value, w) for w in told.by_channel]),
     ]
     named = [(title, rows[:LISTED]) for title, rows in every if rows]
-    return [(title, rows) for title, rows in named if [row.value for row in rows] != ["(unknown)"]]
+    return [(title, rows) for title, rows in named if [row.value for row in rows] != [UNKNOWN]]
 
 
 def _by_state(states: list[Waits]) -> list[WaitRow]:
@@ -177,8 +179,21 @@ def _unusual(told: Hesitation) -> list[str]:
         f"shoppers {words.share(total.expected_long)} were to be expected."
     )
     if not longer:
-        return [f"{said} No page and no device stands out."]
-    return [f"{said} More than to be expected: {', '.join(longer)}."]
+        return [f"{said} No page and no device stands out.", *_others(told)]
+    return [f"{said} More than to be expected: {', '.join(longer)}.", *_others(told)]
+
+
+def _others(told: Hesitation) -> list[str]:
+    """Say which channels bring shoppers who are not as expected, wherever they are."""
+    longer = [waits.value for waits in told.by_channel if waits.verdict == "longer"]
+    others = [channel for channel in longer if channel != UNKNOWN]
+    if not others:
+        return []
+    said = (
+        f"Visits from {', '.join(others)} come to a halt more often than expected, wherever they "
+        "are: a campaign of low interest, or a fault of all that they come to. No page is blamed."
+    )
+    return [said]
 
 
 def _row(value: str, waits: Waits) -> WaitRow:

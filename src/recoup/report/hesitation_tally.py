@@ -17,16 +17,28 @@ from recoup.friction.waits import LIMIT_S
 from recoup.parts import Runs, frame_bytes, gather, read_frame, under
 from recoup.report.funnel import OTHER, UNKNOWN
 from recoup.report.hesitation import Behaved, Hesitation
-from recoup.report.hesitation_measures import FORECASTS, LEFT, tell_waits, wait_bin
+from recoup.report.hesitation_measures import (
+    BY_CHANNEL,
+    CHANNEL,
+    COMPARED,
+    FORECASTS,
+    LEFT,
+    SEPARATOR,
+    tell_waits,
+    wait_bin,
+)
 from recoup.state import Changes
 
-VERSION: Final = 2
+VERSION: Final = 3
 MAGIC: Final = b"recoup.report.waits"
 PENDING_LIMIT: Final = 50_000
 """Rows held beside those of open sessions before closed ones are counted."""
 
 MOST_VALUES: Final = 1_000
-"""Devices, and pages, counted by name; of more, the rarest are summed up as ``(other)``."""
+"""Devices, pages and channels counted by name; of more, the rarest are summed as ``(other)``."""
+
+MOST_BY_CHANNEL: Final = 10_000
+"""Places by channel, in one cell each where a place alone has one for every bin."""
 
 _VIEW, _ADD = CODE["view_item"], CODE["add_to_cart"]
 _CLICKS: Final = (CODE["click_frustration"], CODE["custom"])
@@ -79,12 +91,14 @@ class Behaving(msgspec.Struct, frozen=True):
 
 
 class HesitationTally:
-    """Fold events into waits by state, device, page and hour, and into signals of behaviour.
+    """Fold events into waits by state, device, page, channel and hour, and signals of behaviour.
 
     Sessions are counted once nothing can join them any more: silent for the session's limit and
     the allowed lateness. Until then their steps are held, at some 80 bytes each; sums alone stay.
-    Equal for batches of any size and any order of arrival, as long as devices and pages are fewer
-    than ``MOST_VALUES``. A wait after the purchase is no hesitation, and not counted.
+    Equal for batches of any size and any order of arrival, as long as devices, pages and channels
+    are fewer than ``MOST_VALUES`` each, and places by channel than ``MOST_BY_CHANNEL``. A visit's
+    channel is the first that it names, else its traffic source. A wait after the purchase is no
+    hesitation, and not counted.
 
     Parameters
     ----------
@@ -241,6 +255,9 @@ def _rows(seen: Behaving) -> pl.DataFrame:
             "step": step[at],
             "device": events["device"].cast(pl.String).fill_null(UNKNOWN),
             "page": events["page"].cast(pl.String).fill_null(UNKNOWN),
+            "channel": events.select(
+                pl.coalesce(pl.col("channel", "traffic_source").cast(pl.String))
+            ).to_series(),
             "goes_on": none if judged is None else judged.goes_on[at],
             "patience_s": none if judged is None else judged.patience_s[at],
             "shown": np.packbits(seen.shown[at], axis=1, bitorder="little")[:, 0],
@@ -254,21 +271,27 @@ def _cells(held: pl.DataFrame, now_us: int) -> pl.DataFrame:
     """Count the waits of sessions by every dimension, but of those begun in the last half hour."""
     waits = _waits(held, now_us)
     parts = [
-        waits.filter(value.is_not_null()).group_by(value=value, bin="bin").agg(
+        waits.filter(value.is_not_null()).group_by(value=value, bin=_bin_of(dimension)).agg(
             n=pl.len().cast(pl.Int64),
             judged=pl.col("goes_on").is_not_nan().sum().cast(pl.Int64),
             long=(pl.col("wait_s") > pl.col("patience_s")).sum().cast(pl.Int64),
             micros=(pl.col("goes_on").fill_nan(0.0) * MICROS).round().cast(pl.Int64).sum(),
         ).select(pl.lit(dimension).alias("dimension"), *_CELL[1:], *_SUMS)
-        for dimension, value in _DIMENSIONS.items()
+        for dimension, value in _COUNTED.items()
     ]  # fmt: skip
     return pl.concat([_no_cells(), *parts])
 
 
+def _bin_of(dimension: str) -> pl.Expr:
+    """Give the bin of a wait; where it is not asked how long they are, all are in one."""
+    return pl.lit(0, pl.Int16) if dimension.endswith(BY_CHANNEL) else pl.col("bin")
+
+
 def _waits(held: pl.DataFrame, now_us: int) -> pl.DataFrame:
     """Measure from each step to the next one of its session; of one moment the last counts."""
+    channel = pl.col("channel").drop_nulls().first().over("session")
     ordered = held.sort("session", "ts", "seq", "key").with_columns(
-        stage=pl.col("stage").cum_max().over("session")
+        stage=pl.col("stage").cum_max().over("session"), channel=channel.fill_null(UNKNOWN)
     )
     follows = (pl.col("ts").shift(-1).over("session") - pl.col("ts")).fill_null(_LIMIT_US)
     return (
@@ -296,12 +319,18 @@ _DIMENSIONS: Final = {
     ),
     "device": pl.col("device"),
     "page": pl.col("page"),
+    CHANNEL: pl.col("channel"),
     "hour": (pl.col("ts") // (3600 * MICROS) % 24).cast(pl.String),
     "forecast": (pl.col("goes_on").fill_nan(None) * FORECASTS)
     .floor()
     .clip(0, FORECASTS - 1)
     .cast(pl.Int16)
     .cast(pl.String),
+}
+
+_COUNTED: Final = _DIMENSIONS | {
+    f"{name}{BY_CHANNEL}": pl.concat_str(_DIMENSIONS[name], pl.lit(SEPARATOR), "channel")
+    for name in COMPARED
 }
 
 
@@ -333,17 +362,19 @@ def _behaved(held: pl.DataFrame) -> NDArray[np.int64]:
 
 def _merge_cells(cells: pl.DataFrame) -> pl.DataFrame:
     merged = cells.group_by(_CELL).agg(pl.col(_SUMS).sum())
-    many = merged.group_by("dimension").agg(pl.col("value").n_unique() > MOST_VALUES)
-    for dimension in many.filter("value")["dimension"].to_list():
-        merged = _bounded(merged, dimension)
+    sizes = merged.group_by("dimension").agg(pl.col("value").n_unique())
+    for dimension, size in sizes.iter_rows():
+        most = MOST_BY_CHANNEL if dimension.endswith(BY_CHANNEL) else MOST_VALUES
+        if size > most:
+            merged = _bounded(merged, dimension, most)
     return merged
 
 
-def _bounded(cells: pl.DataFrame, dimension: str) -> pl.DataFrame:
+def _bounded(cells: pl.DataFrame, dimension: str, most: int) -> pl.DataFrame:
     """Sum up the rarest values of a dimension as ``(other)``."""
     own = pl.col("dimension") == dimension
     sizes = cells.filter(own).group_by("value").agg(pl.col("n").sum())
-    kept = sizes.sort("n", "value", descending=[True, False]).head(MOST_VALUES - 1)["value"]
+    kept = sizes.sort("n", "value", descending=[True, False]).head(most - 1)["value"]
     rare = own & ~pl.col("value").is_in(kept.to_list())
     named = cells.with_columns(value=pl.when(rare).then(pl.lit(OTHER)).otherwise("value"))
     return named.group_by(_CELL).agg(pl.col(_SUMS).sum())
@@ -363,7 +394,7 @@ def _no_rows() -> pl.DataFrame:
         schema={
             **dict.fromkeys(("session", "ts", "seq", "key"), pl.Int64),
             "event": pl.Int16, "stage": pl.Int8, "step": pl.Boolean,
-            "device": pl.String, "page": pl.String,
+            "device": pl.String, "page": pl.String, "channel": pl.String,
             "goes_on": pl.Float64, "patience_s": pl.Float64,
             "shown": pl.UInt8, "chances": pl.UInt8,
         }
