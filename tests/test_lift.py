@@ -86,6 +86,23 @@ def test_any_prediction_of_the_value_alone_will_do(monkeypatch: pytest.MonkeyPat
     assert found.agree
 
 
+def test_nobody_is_predicted_from_their_own_value() -> None:
+    """Whatever a fold's values are, its own predictions stand, and the other folds' move."""
+    rng = np.random.default_rng(9)
+    features, target = rng.random((600, 2)), rng.exponential(10, 600)
+    fold, everybody = np.arange(600) % lift.FOLDS, np.ones(600, np.bool_)
+    weight = np.ones(600)
+    for own in range(lift.FOLDS):
+        here = fold == own
+        moved = np.where(here, target + 1_000 * features[:, 0], target)
+        one, two = (
+            lift._out_of_fold(features, each, weight, everybody, fold)  # noqa: SLF001
+            for each in (target, moved)
+        )
+        assert (one[here] == two[here]).all()
+        assert (two - one)[~here].mean() > 50
+
+
 def test_visitors_of_a_slice_that_acts_less_count_for_more() -> None:
     decisions, outcomes = draw(0)
     random = decisions.with_columns(
@@ -271,7 +288,7 @@ def test_remedies_are_the_catalogues() -> None:
 
 @pytest.mark.slow
 def test_in_the_simulated_shop_both_agree_with_each_other_and_with_the_truth() -> None:
-    truth = study.true_lift(study.logged(150_000, study.LAW_SEED))
+    truth = study.true_lift([study.lifts(study.logged(150_000, study.LAW_SEED))])
     reports = [report(*study.journal_of(study.logged(12_000, s), s)) for s in range(40)]
     lines = {line["remedy"]: line for line in study.judge(reports, truth)}
     for remedy in ("all", "coupon", "error_recovery"):

@@ -170,37 +170,6 @@ def freedom(influence: Floats, clusters: Ints | None = None, count: Floats | Non
     return min(2.0 * units / max(kurtosis - 1.0, 1e-9), units)
 
 
-def difference_of_means(
-    one: Floats, other: Floats, *, least_se: float = 0.0, level: float = 0.95
-) -> Estimate:
-    """Estimate the difference of means of two independent groups of unequal variance.
-
-    Welch's, with degrees of freedom that heed kurtosis: few buy, so that a handful of visitors may
-    make up a side's variance. The mean of ``one`` has at least the error ``least_se``. NaN where a
-    side has fewer than two rows, or nothing varies.
-
-    Examples
-    --------
-    >>> difference_of_means(np.array([3.0, 5.0, 4.0]), np.array([1.0, 2.0, 3.0])).value
-    2.0
-
-    References
-    ----------
-    Welch, B. L. (1947). The generalization of "Student's" problem when several different
-    population variances are involved. Biometrika 34, 28-35.
-    """
-    if min(len(one), len(other)) < 2:  # noqa: PLR2004 - a variance needs two
-        return NOTHING
-    centred = [side - side.mean() for side in (one, other)]
-    errors = [max(standard_error(centred[0]), least_se), standard_error(centred[1])]
-    total = math.hypot(*errors)
-    if total == 0:
-        return NOTHING
-    pairs = zip(errors, map(freedom, centred), strict=True)
-    degrees = total**4 / sum(error**4 / each for error, each in pairs)
-    return student_estimate(float(one.mean() - other.mean()), total, degrees, level=level)
-
-
 def student_estimate(value: float, se: float, freedom: float, *, level: float = 0.95) -> Estimate:
     """Put an interval around a value whose variance has so many degrees of freedom."""
     normal = normal_estimate(value, se, level=level)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recoup.causal.estimate import difference_of_means
+from recoup.causal.rare_values import difference_of_rare_means
 from recoup.decisions import Interval
 from recoup.events import MICROS
 
@@ -42,7 +42,7 @@ def holdout_lift(
 
     The unit is the visitor from the first moment at which a decision was due: that moment is
     defined alike on both sides and before anything was done, so the two groups differ by chance
-    and by the policy alone. The interval is that of `difference_of_means`.
+    and by the policy alone. The interval is that of `difference_of_rare_means`.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def holdout_lift(
     """
     values = net_value_micros / MICROS
     treated, holdout = values[~is_holdout], values[is_holdout]
-    found = difference_of_means(treated, holdout, level=level)
+    found = difference_of_rare_means(treated, holdout, level=level)
     if math.isnan(found.value):
         return None
     per_visitor = Interval(found.value, found.low, found.high)

@@ -28,7 +28,6 @@ from recoup.causal.estimate import (
     Estimate,
     Floats,
     Ints,
-    difference_of_means,
     freedom,
     standard_error,
     student_estimate,
@@ -36,6 +35,7 @@ from recoup.causal.estimate import (
 from recoup.causal.journeys import Bools
 from recoup.causal.nuisance import TreeMeans
 from recoup.causal.off_policy import refusal
+from recoup.causal.rare_values import difference, difference_of_rare_means, rare_mean
 from recoup.causal.windows import Windows, decision_windows
 
 FOLDS: Final = 5
@@ -211,16 +211,16 @@ def _row(intervention: str | None, own: pl.DataFrame, alone: _Alone, level: floa
     rest = own.filter(~pl.col("holdout"))
     scored = _scored(rest, treated, alone.of(~holdout))
     effective, share = _effective(scored.weight)
-    measured = difference_of_means(treated, kept, level=level)
+    measured = difference_of_rare_means(treated, kept, level=level)
     few = _too_few(treated, kept)
     thin = refusal(effective, share)
-    difference = difference_of_means(scored.alone, kept, least_se=scored.least_se, level=level)
+    apart = NOTHING if few or thin else _apart(treated, kept, scored, level)
     return LiftRow(
         intervention=intervention,
         from_holdout=NOTHING if few else measured,
         from_propensities=NOTHING if thin else _from_scores(treated, scored, level),
-        difference=NOTHING if few or thin else difference,
-        agree=None if few or thin else difference.low <= 0 <= difference.high,
+        difference=apart,
+        agree=None if few or thin else apart.low <= 0 <= apart.high,
         total=NOTHING if few else _scaled(measured, len(treated)),
         visitors=len(treated),
         holdout=len(kept),
@@ -277,11 +277,19 @@ def _effective(weight: Floats) -> tuple[float, float]:
 
 def _from_scores(treated: Floats, scored: _Scored, level: float) -> Estimate:
     gain = treated - scored.alone
-    if len(gain) == 0:
-        return NOTHING
-    influence = gain - gain.mean()
-    se = max(standard_error(influence), scored.least_se)
-    return student_estimate(float(gain.mean()), se, freedom(influence), level=level)
+    return NOTHING if len(gain) == 0 else _mean_score(gain, scored.least_se, level)
+
+
+def _apart(treated: Floats, kept: Floats, scored: _Scored, level: float) -> Estimate:
+    """Take what the holdout is worth from what propensities say: lift less lift."""
+    alone = _mean_score(scored.alone, scored.least_se, level)
+    return difference(alone, rare_mean(kept, treated, level=level))
+
+
+def _mean_score(scores: Floats, least_se: float, level: float) -> Estimate:
+    influence = scores - scores.mean()
+    se = max(standard_error(influence), least_se)
+    return student_estimate(float(scores.mean()), se, freedom(influence), level=level)
 
 
 def _scaled(found: Estimate, factor: float) -> Estimate:
