@@ -250,6 +250,21 @@ def test_flattened_columns_are_read_in_every_spelling(flat: dict[str, Any]) -> N
     assert (found["page"], found["device"], found["session"]) == ("/tea", "mobile", "c.7")
 
 
+def test_flattened_rows_say_what_nested_ones_do() -> None:
+    begun, bought = (decode(one, NOW, format="ga4_bigquery") for one in payloads(
+        "ga4_bigquery_flat"))  # fmt: skip
+    assert bought.batch.items["item"].to_list() == ["tea-1"]
+    assert begun.batch.items["price"].to_list() == [10_500_000]
+    for found in (begun, bought):
+        (event,) = rows(found)
+        assert (event["value"], event["currency"], event["browser"]) == (
+            31_500_000, "EUR", "Firefox",
+        )  # fmt: skip
+    (event,) = rows(bought)
+    assert (event["order"], event["tax"], event["build"]) == ("T_2", 5_470_000, "7.1")
+    assert event["session"] == rows(begun)[0]["session"]
+
+
 def test_rows_unnested_by_item_or_by_parameter_are_one_event_again(tmp_path: Path) -> None:
     base = {"event_timestamp": 1_767_268_800_000_000, "user_pseudo_id": "c"}
     by_item = [
@@ -433,6 +448,11 @@ def test_an_envelope_with_nothing_known_in_it_is_a_dead_letter() -> None:
     ):
         found = decode({**envelope, **more}, NOW, format="cloudevents")
         assert found.dead_letters["reason"].to_list() == [reason]
+    twice = json.dumps({"event": "view_item", "visitor": "v"})
+    read = decode({**envelope, "time": "2026-01-01T10:00:00Z", "data": twice}, NOW,
+                  format="cloudevents")  # fmt: skip
+    assert read.batch.events["event"].to_list() == ["view_item"]
+    assert [(w.kind, w.path) for w in read.warnings] == [("value_invalid", "data")]
     unnamed = {"specversion": "0.3", "type": "a.login", "source": "/s", "data": {"visitor": "v"}}
     odd = decode(unnamed, NOW, format="cloudevents")
     assert {(w.kind, w.path) for w in odd.warnings} == {

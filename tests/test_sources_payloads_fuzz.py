@@ -27,8 +27,8 @@ ODD: tuple[Any, ...] = (
 
 
 def payloads(name: str) -> list[Any]:
-    text = (FIXTURES / f"{name}.ndjson").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    texts = [file.read_text(encoding="utf-8") for file in sorted(FIXTURES.glob(f"{name}*"))]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
 def deep(levels: int) -> Any:  # noqa: ANN401

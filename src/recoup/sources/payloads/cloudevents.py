@@ -66,10 +66,8 @@ def _data(draft: Draft, node: Node) -> tuple[Any, PayloadFormat | None]:
     packed = node.pop("data_base64", None)
     if data is None and packed is not None:
         data = _unpack(packed)
-    kind = text(node.get("datacontenttype")) or JSON
-    if isinstance(data, str) and not _is_json(kind):
-        found, reason = parse_value(data)
-        data = data if reason else found
+    if isinstance(data, str):
+        data = _read(draft, data, text(node.get("datacontenttype")) or JSON)
     if isinstance(data, dict) and "event" not in data and "visitor" in data:
         data = {**data, "event": (text(node.get("type")) or "").rpartition(".")[2]}
     inner = next((one for one in INNER if one.recognises(data)), None)
@@ -80,6 +78,16 @@ def _data(draft: Draft, node: Node) -> tuple[Any, PayloadFormat | None]:
 
 
 JSON: Final = "application/json"
+
+
+def _read(draft: Draft, data: str, kind: str) -> object:
+    """Give the JSON that a text holds; of a type that is JSON the value itself should stand."""
+    found, reason = parse_value(data)
+    if reason:
+        return data
+    if _is_json(kind):
+        draft.warn("value_invalid", "data", "`data` of a JSON type is the value, not its text")
+    return found
 
 
 def _is_json(kind: str) -> bool:

@@ -86,6 +86,9 @@ def decode(draft: Draft, payload: object) -> None:
     if not isinstance(payload, dict):
         draft.refuse("", "not_an_object", payload)
         return
+    part = _part(payload)
+    if part is not None:
+        payload = _joined(payload, [part])
     row = _Row(draft, payload)
     entry = Entry(draft, "", payload, event_name(row.flat.pop("event_name", None)))
     entry.fields["source"] = NAME
@@ -274,9 +277,13 @@ def _value_name(name: str) -> str:
 
 
 def _whole(first: Document, parts: list[Node]) -> Document:
+    return msgspec.structs.replace(first, value=_joined(first.value, parts))
+
+
+def _joined(first: Node, parts: list[Node]) -> Node:
     """Make one nested row of the rows of an event."""
     taken = {name for part in parts for name, _ in part.values()}
-    row = {name: value for name, value in first.value.items() if name not in taken}
+    row = {name: value for name, value in first.items() if name not in taken}
     params, items = [], []
     for part in parts:
         values = {tidy: value for tidy, (_, value) in part.items()}
@@ -291,7 +298,7 @@ def _whole(first: Document, parts: list[Node]) -> Document:
         row["event_params"] = params
     if items:
         row["items"] = items
-    return msgspec.structs.replace(first, value=row)
+    return row
 
 
 FORMAT: Final = PayloadFormat(
