@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
-from benchmarks import delay_coverage
+from benchmarks import delay_coverage, waiting_coverage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from recoup.causal import delay_scores
-from recoup.causal.delay import Delay, evaluate_delay, policy_from_rows, policy_matrix
+from recoup.causal.delay import evaluate_delay, policy_from_rows, policy_matrix
 from recoup.causal.delay_scores import policy_scores, starting_scores, waiting_scores
 from recoup.causal.journeys import Journeys, journeys_from_table
 from recoup.causal.known_truth import WaitingProblem, reference_problem
@@ -28,9 +28,8 @@ COLUMNS: dict[str, Any] = {
     "propensity": "propensity",
     "outcome": "y_terminal",
 }
-OPTIMAL = np.array([[0, 1, 1]] * 4, bool)
+OPTIMAL, FROM_THIRD = waiting_coverage.UNLESS_CALM, waiting_coverage.FROM_THIRD
 CLOSING = reference_problem(closing=True).paths()
-FROM_THIRD = np.array([[0, 0, 0]] * 2 + [[1, 1, 1]] * 2, bool)
 
 
 @pytest.fixture(scope="module")
@@ -160,110 +159,30 @@ def test_table_with_closed_points_gives_what_counts_give() -> None:
     assert ours.diagnostics[1].open == theirs.diagnostics[1].open < 300
 
 
-def check(truth: float, found: np.ndarray, name: str, tests: int) -> None:
-    """Hold coverage to 95 % and bias to 0, at 99 % over all ``tests``; columns value, covered."""
-    reps, tail = len(found), 0.01 / tests
-    from scipy import stats  # noqa: PLC0415 - the long tests' alone
-
-    interval = stats.binomtest(int(found[:, 1].sum()), reps).proportion_ci(1 - tail)
-    assert interval.low <= 0.95 <= interval.high, (name, found[:, 1].mean())
-    error = found[:, 0].std(ddof=1) / np.sqrt(reps)
-    # 3 standard errors for one test; the same chance of 1 % over all of them.
-    reach = max(3.0, float(stats.norm.isf(tail / 2)))
-    assert abs(found[:, 0].mean() - truth) <= reach * error, (name, found[:, 0].mean(), truth)
-
-
-def flat(found: Delay) -> dict[str, Any]:
-    named: dict[str, Any] = {
-        "advantage": found.advantage,
-        "policy": found.policy_value,
-        "log": found.logged_value,
-        "regret": found.regret,
-    }
-    named |= {p: getattr(found.regret, p) for p in ("early", "late", "missed", "unnecessary")}
-    for each in found.delta_by_time:
-        named[f"delta {each.time}"] = each
-    for point in found.value_against_delay:
-        named[f"from {point.time}"] = point
-    for each in found.delay_cost_by_state:
-        named[f"D {each.time} {each.state}"] = each
-    for each in found.miss_cost_by_state:
-        named[f"M {each.time} {each.state}"] = each
-    return named
-
-
-def truths(problem: WaitingProblem, policy: np.ndarray) -> dict[str, float]:
-    value, never = problem.value(policy), problem.value(np.zeros(problem.shape))
-    parts = problem.regret(policy)
-    named = {"advantage": value - never, "policy": value, "regret": sum(parts.values())} | parts
-    named["log"] = problem.value(problem.propensity)
-    for point in range(problem.shape[0]):
-        rule = np.zeros(problem.shape)
-        rule[point:] = 1
-        named[f"from {point + 1}"] = problem.value(rule)
-        named[f"delta {point + 1}"] = float(problem.delta[point])
-        for state in range(problem.shape[1]):
-            named[f"D {point + 1} {state}"] = float(problem.delay_cost[point, state])
-            named[f"M {point + 1} {state}"] = float(problem.miss_cost[point, state])
-    return named
-
-
-def simulate(
-    problem: WaitingProblem,
-    policy: np.ndarray,
-    size: int,
-    reps: int,
-    variant: delay_scores.Variant = "adr",
-    needed: np.ndarray | None = None,
-) -> tuple[dict[str, np.ndarray], float]:
-    paths, want = problem.paths(), truths(problem, policy)
-    found: dict[str, list[tuple[float, bool]]] = {name: [] for name in want}
-    inside = 0
-    for seed in range(reps):
-        estimated = evaluate_delay(paths.draw(size, seed), policy, variant=variant, needed=needed)
-        for name, each in flat(estimated).items():
-            found[name].append((each.value, each.low <= want[name] <= each.high))
-        inside += all(
-            point.band_low <= want[f"from {point.time}"] <= point.band_high
-            for point in estimated.value_against_delay
-        )
-    return {name: np.array(each, float) for name, each in found.items()}, inside / reps
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["adr", "adr2"])
-@pytest.mark.parametrize("closing", [False, True], ids=["open", "closing"])
-def test_intervals_cover_the_truth(variant: delay_scores.Variant, closing: bool) -> None:  # noqa: FBT001
-    # The sign of M is stated in advance. Where points close, more journeys give as many acts.
-    problem = reference_problem(closing=closing)
-    size, reps = 12_000 if closing else 5_000, 2_000
-    needed = problem.miss_cost > 0
-    found, band = simulate(problem, OPTIMAL, size, reps, variant=variant, needed=needed)
-    want = truths(problem, OPTIMAL)
-    found.pop("early")  # exactly 0: the policy waits only where acts do harm
-    for name, each in found.items():
-        check(want[name], each, name, len(found) + 1)
+@pytest.mark.parametrize("name", waiting_coverage.STUDIES)
+def test_intervals_cover_the_truth(name: str) -> None:
+    study = waiting_coverage.STUDIES[name]
+    found, band = study.run(2_000 if study.stated else 1_000)
+    verdicts = list(
+        waiting_coverage.judge(found, waiting_coverage.truths(study.problem, study.policy))
+    )
+    assert len(verdicts) >= 39
+    for each in verdicts:
+        # Small worths that 5,000 journeys cannot show count as none: a bias, told by a share.
+        shown = study.stated or each.figure not in ("early", "unnecessary")
+        assert each.covers, each
+        assert abs(each.bias) <= 3 or not shown, each
     assert abs(band - 0.95) < 0.02
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("closing", [False, True], ids=["open", "closing"])
-def test_early_and_unnecessary_cover_with_an_estimated_sign(closing: bool) -> None:  # noqa: FBT001
-    problem = reference_problem(closing=closing)
-    found, _ = simulate(problem, FROM_THIRD, 200_000, 1_000)
-    want = truths(problem, FROM_THIRD)
-    for part in ("early", "late", "missed", "unnecessary", "regret"):
-        check(want[part], found[part], part, 5)
 
 
 def test_a_few_logs_come_near_the_truth_where_points_close() -> None:
     # Fast companion of the long coverage test: the mean of 40 logs, within 4 standard errors.
     problem = reference_problem(closing=True)
-    found, _ = simulate(problem, OPTIMAL, 20_000, 40)
-    for name, want in truths(problem, OPTIMAL).items():
-        if name not in ("early", "unnecessary"):
-            error = found[name][:, 0].std(ddof=1) / np.sqrt(40)
-            assert abs(found[name][:, 0].mean() - want) < 4 * error, name
+    study = waiting_coverage.Study(policy=OPTIMAL, journeys=20_000, closing=True)
+    found, _ = study.run(40)
+    for each in waiting_coverage.judge(found, waiting_coverage.truths(problem, OPTIMAL)):
+        assert abs(each.bias) < 4, each
 
 
 def test_the_next_point_of_the_clock_is_the_wrong_one() -> None:
@@ -295,11 +214,19 @@ def usual_form(drawn: Journeys, fitted: Nuisance) -> np.ndarray:
 
 def test_undecided_acts_are_told() -> None:
     paths = reference_problem().paths()
-    small = evaluate_delay(paths.draw(2_000, 0), OPTIMAL)
-    large = evaluate_delay(paths.draw(2_000_000, 0), OPTIMAL)
-    assert small.undecided_share > 0.2
+    small = evaluate_delay(paths.draw(2_000, 0), FROM_THIRD)
+    large = evaluate_delay(paths.draw(2_000_000, 0), FROM_THIRD)
+    assert small.undecided_share > 0.05
     assert large.undecided_share == 0.0
-    assert large.regret.early.value == 0.0
+
+
+def test_an_act_is_early_only_where_the_log_shows_its_worth() -> None:
+    # By the sign of a noisy M, calm shoppers' needless acts were called early in half of the logs.
+    problem, paths = reference_problem(), reference_problem().paths()
+    found = [evaluate_delay(paths.draw(5_000, seed), OPTIMAL).regret for seed in range(100)]
+    assert sum(each.early.value == 0 for each in found) >= 99
+    want = problem.regret(OPTIMAL)["unnecessary"]
+    assert sum(each.unnecessary.low <= want <= each.unnecessary.high for each in found) >= 88
 
 
 def test_trees_find_the_same_as_cells(log: Journeys) -> None:

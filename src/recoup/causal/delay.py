@@ -11,9 +11,10 @@ of acting at a point, N of waiting and acting at the next OPEN point, V0 of neve
   policy acts and the log did not: *late* where it acted afterwards, else *missed*.
 
 Every interval is Student's (see `recoup.causal.estimate.freedom`), on scores that are doubly robust
-and clustered by what is independent. Nuisances are fitted on other folds. The split into early and
-unnecessary takes the sign of M from the data: where M is near 0 beside its error, the two parts
-(not their sum) are uncertain beyond their intervals; `Delay.undecided_share` says how far.
+and clustered by what is independent. Nuisances are fitted on other folds. An act where the policy
+waits counts as unnecessary until the log shows that it was worth something: where M is above 0 by
+sqrt(log n) standard errors, a bound that both kinds of mistakes vanish with. Where M is above 0 and
+that is not shown yet, the two parts (not their sum) are off; `Delay.undecided_share` says how far.
 """
 
 import math
@@ -136,9 +137,9 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True):
     policy
         Its name.
     undecided_share
-        Of the acts where the policy waits, the share in a time and state whose miss cost is not
-        known to differ from 0: so far *early* and *unnecessary* may be exchanged. NaN with too many
-        states to tell.
+        Of the acts where the policy waits, the share in a time and state whose miss cost may be
+        above 0 and is not known to be: counted as *unnecessary*, they may have been *early*. NaN
+        with too many states to tell; the sign of the predicted M decides then.
     policy_effective_sample_size
         How many journeys of the policy's own log this one is worth.
     refused
@@ -197,8 +198,8 @@ def evaluate_delay(
     variant
         ``adr``, or ``adr2``, which leans more on the model of Q1 and is often a little tighter.
     needed
-        Shape (H, k): where an act is worth more than none, stated in advance. Where None it is
-        estimated, and the split into early and unnecessary is sure only as far as
+        Shape (H, k): where an act is worth more than none, stated in advance. Where None the log
+        must show it, and the split into early and unnecessary is sure only as far as
         ``undecided_share`` is small.
     nuisance
         Gives the nuisances of a policy, shape (n, H), in place of cross-fitting.
@@ -221,11 +222,16 @@ def evaluate_delay(
     fitted = (nuisance or (lambda rule: cross_fit(journeys, rule, regressor)))(acts)
     mean_of = _Means(journeys, level)
     psi = waiting_scores(journeys, fitted, variant)
-    worth = None if needed is None else policy_matrix(journeys, needed)
-    scores = policy_scores(journeys, fitted, acts, worth)
     missing = _sum_from(psi)
     misses = _by_state(mean_of, missing)
+    worth = _shown_worth(journeys, misses, mean_of.rows) if needed is None else needed
+    scores = policy_scores(
+        journeys, fitted, acts, None if worth is None else policy_matrix(journeys, worth)
+    )
     effective, share = effective_size(scores.weight, journeys.count)
+    undecided = math.nan if worth is None else 0.0
+    if needed is None and worth is not None:
+        undecided = _undecided(journeys, acts, misses, worth)
     return Delay(
         delta_by_time=[mean_of.at(psi[:, p], time=t) for p, t in enumerate(journeys.times)],
         delay_cost_by_state=_by_state(mean_of, psi),
@@ -241,7 +247,7 @@ def evaluate_delay(
         logged_value=mean_of(journeys.outcome),
         regret=_regret(mean_of, scores),
         policy="first open point" if policy is None else "stated",
-        undecided_share=0.0 if needed is not None else _undecided(journeys, acts, misses),
+        undecided_share=undecided,
         policy_effective_sample_size=effective,
         refused=refusal(effective, share),
         diagnostics=[support_at(journeys, point) for point in range(journeys.points)],
@@ -350,21 +356,32 @@ def _by_label(mean_of: _Means, effect: Floats, known: Known) -> list[AtTime]:
     return found
 
 
-def _undecided(journeys: Journeys, acts: Bools, misses: list[AtTime]) -> float:
-    """Give the share of needless or early acts whose class the log cannot tell."""
-    if len(journeys.states) > MOST_STATES:
-        return math.nan
+def _cells(journeys: Journeys, chosen: list[AtTime]) -> Bools:
+    """Mark times and states, shape (H, k)."""
+    marked = np.zeros((journeys.points, len(journeys.states)), np.bool_)
     times = {label: code for code, label in enumerate(journeys.times)}
     states = {label: code for code, label in enumerate(journeys.states)}
-    unsure = np.zeros((len(times), len(states)), np.bool_)
-    for miss in misses:
-        unsure[times[miss.time], states[miss.state]] = miss.low <= 0 <= miss.high
-    points = np.arange(journeys.points)
-    soon = (journeys.act_at[:, None] == points) & ~acts
+    for each in chosen:
+        marked[times[each.time], states[each.state]] = True
+    return marked
+
+
+def _shown_worth(journeys: Journeys, misses: list[AtTime], rows: float) -> Bools | None:
+    """Mark where the log shows that an act is worth more than none; None with too many states."""
+    if len(journeys.states) > MOST_STATES:
+        return None
+    bound = math.sqrt(math.log(max(rows, 2.0)))
+    return _cells(journeys, [miss for miss in misses if miss.value > bound * miss.se])
+
+
+def _undecided(journeys: Journeys, acts: Bools, misses: list[AtTime], worth: Policy) -> float:
+    """Give the share of needless acts that may have been early, for all that the log shows."""
+    doubtful = _cells(journeys, [miss for miss in misses if miss.high >= 0]) & ~np.asarray(worth)
+    soon = (journeys.act_at[:, None] == np.arange(journeys.points)) & journeys.is_open & ~acts
+    unsure = doubtful[np.arange(journeys.points), journeys.state]
     count = np.ones(len(soon)) if journeys.count is None else journeys.count
     total = float(soon.sum(axis=1) @ count)
-    doubtful = float((soon & unsure[points, journeys.state]).sum(axis=1) @ count)
-    return doubtful / total if total > 0 else 0.0
+    return float((soon & unsure).sum(axis=1) @ count) / total if total > 0 else 0.0
 
 
 def _by_segment(mean_of: _Means, psi: Floats) -> list[AtTime]:
