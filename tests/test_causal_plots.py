@@ -1,26 +1,38 @@
+import datetime as dt
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from benchmarks.adaptive_coverage import thompson
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from recoup.causal import (
+    Estimate,
     Experiment,
     ExperimentResult,
     Metric,
     Rules,
+    adaptive_values,
     curve,
     evaluate_delay,
+    evaluate_delay_by_action,
     evaluate_experiment,
     evaluate_off_policy,
     evaluate_policy,
+    journeys_from_table,
+    judge_targeting,
     learn_uplift,
+    plan_experiment,
+    wcls,
 )
+from recoup.causal.incidents import IncidentCost
 from recoup.causal.known_truth import reference_problem
+from recoup.causal.policy_search import search_policies
 from recoup.causal.repeated_acts import fatigue_problem
 from recoup.cli import app
 from recoup.errors import ConfigError
@@ -72,6 +84,102 @@ def policy() -> Plotted:
     return evaluate_policy(problem.draw(3_000, 1), problem.best_policy())
 
 
+def by_action() -> Plotted:
+    acted, kind = RNG.random((2_000, 2)) < 0.5, RNG.random(2_000) < 0.5
+    log = pl.DataFrame(
+        {
+            "j": np.repeat(np.arange(2_000), 2),
+            "t": np.tile([0, 1], 2_000),
+            "act": (acted * np.column_stack([np.ones(2_000), ~acted[:, 0]])).ravel().astype(int),
+            "what": np.repeat(np.where(kind, "chat", "coupon"), 2),
+            "y": np.repeat(kind + RNG.normal(size=2_000), 2),
+        }
+    ).with_columns(s=0, p=0.5, half=0.25)
+    halves = {"chat": "half", "coupon": "half"}
+    journeys = journeys_from_table(
+        log,
+        journey="j",
+        time="t",
+        state=["s"],
+        act="act",
+        propensity="p",
+        outcome="y",
+        action="what",
+        action_propensities=halves,
+    )
+    return evaluate_delay_by_action(journeys)
+
+
+def search() -> Plotted:
+    return search_policies(reference_problem().paths(folds=4).draw(3_000, seed=1))
+
+
+def targeting() -> Plotted:
+    x, t = RNG.normal(size=(1_000, 1)), RNG.integers(0, 2, 1_000)
+    y = t * (x[:, 0] > 0) + RNG.normal(size=1_000)
+    data = Experiment(features=x, treated=t, outcome=y, propensity=np.full(1_000, 0.5))
+    return judge_targeting(data, cost=0.3)
+
+
+def steered() -> Plotted:
+    return adaptive_values(thompson(0.2, 1))
+
+
+def excursion() -> Plotted:
+    act, stuck = RNG.integers(0, 2, 2_000), RNG.integers(0, 2, 2_000)
+    y = act * (0.2 + stuck) + RNG.normal(size=2_000)
+    log = pl.DataFrame({"j": np.arange(2_000) // 4, "a": act, "stuck": stuck, "y": y})
+    return wcls(
+        log.with_columns(p=0.5),
+        journey="j",
+        act="a",
+        propensity="p",
+        outcome="y",
+        moderators=["stuck"],
+        controls=["stuck"],
+    )
+
+
+def plan() -> Plotted:
+    log = pl.DataFrame(
+        {
+            "visitor": RNG.integers(0, 8_000, 9_000),
+            "day": [dt.date(2026, 3, 1) + dt.timedelta(int(d)) for d in RNG.integers(0, 14, 9_000)],
+            "orders": RNG.poisson(0.06, 9_000),
+        }
+    )
+    return plan_experiment(
+        log, unit="visitor", time="day", metric=Metric(top="orders"), effect=0.15
+    )
+
+
+def incident() -> Plotted:
+    lost = Estimate(120.0, 80.0, 160.0, 20.0)
+    return IncidentCost(
+        lost_orders=lost,
+        lost_value=Estimate(6_000.0, 4_000.0, 8_000.0, 1_000.0),
+        sessions=9_000,
+        observed_orders=300.0,
+        expected_orders=420.0,
+        observed_value=15_000.0,
+        expected_value=21_000.0,
+        dispersion=1.2,
+        placebo=[Estimate(-3.0, -30.0, 24.0, 13.0), Estimate(9.0, -20.0, 38.0, 14.0)],
+        refused=None,
+    )
+
+
+SMALL = {
+    by_action: "from here on",
+    search: "half that chose it",
+    targeting: "acts on",
+    steered: "arm 1, naive",
+    excursion: "stuck",
+    plan: "looked for",
+    incident: "window 2 before",
+}
+
+
 def words(figure: Figure) -> str:
     axes = figure.get_axes()
     labels = [each.get_text() for ax in axes for each in (*ax.get_yticklabels(), *ax.texts)]
@@ -103,9 +211,19 @@ def test_the_sequence_is_drawn_with_the_moment_it_decides() -> None:
     assert line.get_ydata()[-1] == result.sequence[-1].value  # type: ignore[index]
 
 
-@pytest.mark.parametrize("make", [off_policy, delay, policy, uplift], ids=lambda m: m.__name__)
-def test_files_are_what_their_suffix_says(make: object, tmp_path: Path) -> None:
-    found = make()  # type: ignore[operator]
+@pytest.mark.parametrize("make", SMALL, ids=lambda m: m.__name__)
+def test_every_estimate_has_a_figure(make: Callable[[], Plotted]) -> None:
+    figure = draw(make())
+    legends = [axes.get_legend() for axes in figure.get_axes()]
+    told = [text.get_text() for legend in legends if legend for text in legend.get_texts()]
+    assert SMALL[make] in words(figure) + " | ".join(told)
+
+
+@pytest.mark.parametrize(
+    "make", [off_policy, delay, policy, uplift, *SMALL], ids=lambda m: m.__name__
+)
+def test_files_are_what_their_suffix_says(make: Callable[[], Plotted], tmp_path: Path) -> None:
+    found = make()
     plot(found, tmp_path / "a.svg")
     plot(found, tmp_path / "b.svg")
     assert ET.fromstring((tmp_path / "a.svg").read_text()).tag.endswith("svg")  # noqa: S314 - ours
@@ -118,6 +236,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     found = off_policy()
     with pytest.raises(ConfigError, match=r"\.svg or \.png"):
         plot(found, tmp_path / "a.pdf")
+    with pytest.raises(ConfigError, match="Expected an estimate, got int"):
+        draw(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="can be written"):
         plot(found, tmp_path / "absent" / "a.png")
 

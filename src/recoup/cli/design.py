@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
-from recoup.cli.tables import read_table
+from recoup.cli.tables import Plot, read_table, save_plot
 
 if TYPE_CHECKING:
     from recoup.causal.experiment_plan import ExperimentPlan
@@ -40,6 +40,7 @@ def design_command(  # noqa: PLR0913 - one argument an option
     level: Annotated[
         float, typer.Option(help="One less the chance to find an effect where there is none.")
     ] = 0.95,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Say how many units an experiment needs, how many days, and what each length could find.
@@ -63,6 +64,7 @@ def design_command(  # noqa: PLR0913 - one argument an option
         traffic=traffic,
         strictness=Strictness(level, power),
     )
+    save_plot(found, plot)
     if json:
         print_json(found)
     else:

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
 from recoup.causal.delay import Delay
-from recoup.causal.estimate import Estimate
 from recoup.causal.experiment import ExperimentResult, Look
 from recoup.causal.lift import LiftReport, LiftRow
 from recoup.causal.off_policy import OffPolicy
@@ -22,13 +21,11 @@ from recoup.causal.policy_value import PolicyValue
 from recoup.causal.uplift import Uplift
 from recoup.causal.uplift_curves import Curve
 from recoup.errors import ConfigError
-from recoup.report import palette
+from recoup.report import estimate_plots, palette
+from recoup.report.figure_parts import COLOURS, SIZE, TALL, doubt, intervals, panels
 from recoup.report.plots import STYLE, inlined
 
-SIZE: Final = (8.2, 4.4)
-TALL: Final = (8.2, 7.4)
 DOTS_PER_INCH: Final = 150
-COLOURS: Final = (palette.BLUE, palette.ORANGE, palette.GREEN, palette.RED, palette.GREY)
 REGRET_PARTS: Final = ("early", "late", "missed", "unnecessary")
 _FILE_STYLE: Final[dict[RcKeyType, Any]] = {
     **STYLE,
@@ -57,7 +54,15 @@ class UpliftFigure(msgspec.Struct, frozen=True):
     uplift: Uplift
 
 
-Plotted = OffPolicy | Delay | ExperimentResult | PolicyValue | UpliftFigure | LiftReport
+Plotted = (
+    OffPolicy
+    | Delay
+    | ExperimentResult
+    | PolicyValue
+    | UpliftFigure
+    | LiftReport
+    | estimate_plots.Plotted
+)
 
 
 def plot(found: Plotted, path: Path | str) -> None:
@@ -118,22 +123,12 @@ def inline(found: Plotted, name: str, title: str) -> str:
 
 def draw(found: Plotted) -> Figure:
     """Draw an estimate as a figure of matplotlib, to go on with."""
-    match found:
-        case OffPolicy():
-            return _overlap(found)
-        case Delay():
-            return _delay(found)
-        case ExperimentResult():
-            return _experiment(found)
-        case PolicyValue():
-            return _policy(found)
-        case LiftReport():
-            return _lift(found)
-    return _uplift(found)
+    return estimate_plots.draw(found)
 
 
+@estimate_plots.draw.register
 def _overlap(found: OffPolicy) -> Figure:
-    figure, (left, right) = _panels(1, 2, SIZE)
+    figure, (left, right) = panels(1, 2, SIZE)
     powers = sorted(found.overlap)
     left.bar(powers, [found.overlap[power] for power in powers], color=palette.BLUE, width=0.85)
     left.set_yscale("log")
@@ -148,15 +143,16 @@ def _overlap(found: OffPolicy) -> Figure:
     worth = f"{found.rows:,} rows, worth {found.effective_sample_size:,.0f} of the target's own"
     left.set_title(worth, fontsize=9.5, loc="left")
     names = list(found.estimates)
-    _intervals(right, names, [found.estimates[name] for name in names], palette.BLUE)
+    intervals(right, names, [found.estimates[name] for name in names], palette.BLUE)
     right.axvline(found.logged_mean, color=palette.GREY, linewidth=1.2, linestyle="--")
     right.set_title("estimates; dashed: the log's mean", fontsize=9.5, loc="left")
-    _doubt(figure, found.refused)
+    doubt(figure, found.refused)
     return figure
 
 
+@estimate_plots.draw.register
 def _delay(found: Delay) -> Figure:
-    figure, (upper, lower) = _panels(2, 1, TALL)
+    figure, (upper, lower) = panels(2, 1, TALL)
     points = found.value_against_delay
     places, labels = list(range(len(points))), [str(point.time) for point in points]
     upper.fill_between(
@@ -180,26 +176,27 @@ def _delay(found: Delay) -> Figure:
     upper.legend(fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
     regret = found.regret
     parts = [getattr(regret, part) for part in REGRET_PARTS]
-    _intervals(lower, ["regret of the log", *REGRET_PARTS], [regret, *parts], palette.RED)
+    intervals(lower, ["regret of the log", *REGRET_PARTS], [regret, *parts], palette.RED)
     lower.axvline(0, color=palette.MUTED, linewidth=1)
     lower.set_xlabel(f"lost per journey, against the policy ({found.policy})")
-    _doubt(figure, found.refused)
+    doubt(figure, found.refused)
     return figure
 
 
+@estimate_plots.draw.register
 def _experiment(found: ExperimentResult) -> Figure:
     if not found.sequence:
-        figure, (axes,) = _panels(1, 1, (SIZE[0], 1.6 + 0.4 * len(found.effects)))
+        figure, (axes,) = panels(1, 1, (SIZE[0], 1.6 + 0.4 * len(found.effects)))
         names = [f"{effect.metric}, {effect.arm}" for effect in found.effects]
         relative = [e.relative_effect for e in found.effects if e.relative_effect is not None]
         whole = len(relative) == len(names)
-        _intervals(axes, names, relative if whole else found.effects, palette.BLUE)
+        intervals(axes, names, relative if whole else found.effects, palette.BLUE)
         axes.axvline(0, color=palette.MUTED, linewidth=1)
         if whole:
             axes.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0))
         axes.set_xlabel("difference from the control")
     else:
-        figure, (axes,) = _panels(1, 1, SIZE)
+        figure, (axes,) = panels(1, 1, SIZE)
         arms = dict.fromkeys(look.arm for look in found.sequence)
         for colour, arm in zip(COLOURS, arms, strict=False):
             _sequence(axes, [look for look in found.sequence if look.arm == arm], arm, colour)
@@ -211,7 +208,7 @@ def _experiment(found: ExperimentResult) -> Figure:
         axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.legend(fontsize=8.5, ncols=5, loc="lower right", bbox_to_anchor=(1, 1.0))
     verdict = f"{found.decision.verdict.capitalize()}. {found.decision.reason}"
-    _doubt(figure, verdict, refused=found.refused is not None)
+    doubt(figure, verdict, refused=found.refused is not None)
     return figure
 
 
@@ -238,24 +235,26 @@ def _sequence(axes: Axes, looks: Sequence[Look], arm: str, colour: str) -> None:
         )
 
 
+@estimate_plots.draw.register
 def _policy(found: PolicyValue) -> Figure:
-    figure, (left, right) = _panels(1, 2, (SIZE[0], 2.0 + 0.3 * len(found.regret_by_time)))
-    _intervals(left, ["the policy", "the log"], [found.value, found.logged], palette.BLUE)
+    figure, (left, right) = panels(1, 2, (SIZE[0], 2.0 + 0.3 * len(found.regret_by_time)))
+    intervals(left, ["the policy", "the log"], [found.value, found.logged], palette.BLUE)
     left.set_xlabel("value per journey")
     times = [f"at {each.time}" for each in found.regret_by_time]
-    _intervals(
+    intervals(
         right, ["regret of the log", *times], [found.regret, *found.regret_by_time], palette.RED
     )
     right.axvline(0, color=palette.MUTED, linewidth=1)
     right.set_xlabel("lost per journey")
-    _doubt(figure, found.refused)
+    doubt(figure, found.refused)
     return figure
 
 
+@estimate_plots.draw.register
 def _lift(found: LiftReport) -> Figure:
     told_of = [row for row in found.by_intervention if _answered(row)]
     rows = [found.all_visitors, *told_of]
-    figure, (axes,) = _panels(1, 1, (SIZE[0], 1.8 + 0.42 * len(rows)))
+    figure, (axes,) = panels(1, 1, (SIZE[0], 1.8 + 0.42 * len(rows)))
     told = (
         ("against the holdout", [row.from_holdout for row in rows], palette.BLUE, -0.14),
         ("from propensities", [row.from_propensities for row in rows], palette.ORANGE, 0.14),
@@ -273,7 +272,7 @@ def _lift(found: LiftReport) -> Figure:
     axes.axvline(0, color=palette.MUTED, linewidth=1)
     axes.set_xlabel("net value per visitor, policy less nobody acted on")
     axes.legend(fontsize=8.5, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0))
-    _doubt(figure, found.all_visitors.refused)
+    doubt(figure, found.all_visitors.refused)
     return figure
 
 
@@ -286,8 +285,9 @@ def _lift_name(row: LiftRow) -> str:
     return f"{name} ({row.visitors:,} : {row.holdout:,})"
 
 
+@estimate_plots.draw.register
 def _uplift(found: UpliftFigure) -> Figure:
-    figure, (left, right) = _panels(1, 2, SIZE)
+    figure, (left, right) = panels(1, 2, SIZE)
     rows, gain = found.curve.rows, found.curve.gain
     left.plot(rows, gain, color=palette.BLUE, linewidth=1.6, label="by predicted effect")
     left.plot([0, rows[-1]], [0, gain[-1]], color=palette.GREY, linestyle="--", label="at random")
@@ -307,36 +307,6 @@ def _uplift(found: UpliftFigure) -> Figure:
     right.set_ylabel("effect found")
     right.legend(fontsize=8.5, loc="upper left")
     return figure
-
-
-def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(grid.ravel())
-
-
-def _intervals(
-    axes: Axes, names: Sequence[str], estimates: Sequence[Estimate], colour: str
-) -> None:
-    """Draw estimates with their intervals, one a row, the first on top."""
-    rows = list(range(len(names)))
-    values = [each.value for each in estimates]
-    errors = [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]]
-    axes.errorbar(values, rows, xerr=errors, color=colour, marker="o", linestyle="none", capsize=3)
-    axes.set_yticks(rows, list(names))
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-
-
-def _doubt(figure: Figure, reason: str | None, *, refused: bool = True) -> None:
-    """Say below the figure what must be known to read it."""
-    if reason is None:
-        return
-    said = f"Refused: {reason}" if refused and not reason.startswith("Stop") else reason
-    colour = palette.RED if refused else palette.INK
-    figure.supxlabel(said, fontsize=8.5, color=colour, wrap=True, x=0.01, ha="left")
 
 
 def _power(exponent: float) -> str:
