@@ -24,7 +24,7 @@ from recoup.simulator.scenarios import EFFECTS
 
 VISITORS: Final = 20_000
 DAYS: Final = 7.0
-HORIZON_S: Final = 24 * 3600.0
+HORIZON_S: Final = 72 * 3600.0
 SPECS: Final = {
     "safari": DefectSpec("x", "K8", {"browser": "Safari"}, 0.5, 0.75, 0.8, 0.7),
     "france": DefectSpec("x", "C2", {"country": "FR"}, 0.5, 0.75, 0.9, 0.7, 0.25),
@@ -42,7 +42,13 @@ class Run(msgspec.Struct, frozen=True):
     before_and_after: float
 
 
-def run(seed: int, name: str = "safari", visitors: int = VISITORS, days: float = DAYS) -> Run:
+def run(
+    seed: int,
+    name: str = "safari",
+    visitors: int = VISITORS,
+    days: float = DAYS,
+    horizon_s: float = HORIZON_S,
+) -> Run:
     """Simulate a shop with one defect, and estimate what it cost."""
     spec = SPECS[name]
     shop = Shop(visitors, days, seed, Scenario("one", (spec,), EFFECTS))
@@ -50,10 +56,9 @@ def run(seed: int, name: str = "safari", visitors: int = VISITORS, days: float =
     true = shop.truth()["defects"][0]
     since, until = bounds(shop.begin, shop.end, spec.since, spec.until)
     found = incident_cost(
-        episodes(sessions, HORIZON_S),
+        episodes(sessions, horizon_s, cut=since),
         Incident("touched", since, until),
         adjust=[each for each in ADJUSTED if each not in spec.entity],
-        horizon_s=HORIZON_S,
     )
     return Run(
         found.lost_orders,

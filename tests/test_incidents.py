@@ -103,6 +103,12 @@ def test_what_cannot_be_told_is_refused_with_its_reason() -> None:
     refused = incident_cost(alone, Incident("touched", START, END)).refused
     assert refused is not None
     assert "untouched" in refused
+    while_it_lasted = pl.col("ts").is_between(START, END, closed="left")
+    for here, said in ((while_it_lasted, "0 orders while"), (~while_it_lasted, "0 orders outside")):
+        bought = pl.when(~pl.col("touched") & here).then(0).otherwise("orders")
+        told = incident_cost(table.with_columns(orders=bought), Incident("touched", START, END))
+        assert told.refused is not None
+        assert f"the others have {said}" in told.refused
     with pytest.raises(SchemaError, match="got none"):
         incident_cost(table.filter(~pl.col("touched")), Incident("touched", START, END))
     with pytest.raises(ConfigError, match="ends after"):
@@ -149,6 +155,11 @@ def test_sessions_and_episodes_count_each_order_once() -> None:
     joined = episodes(table, 3 * 3600.0).sort("visitor", "ts")
     assert joined["orders"].to_list() == [1, 1, 2]
     assert episodes(table, 1e6)["orders"].sum() == 4
+    moment = table["ts"].cast(pl.Int64)[1]
+    cut = episodes(table, 3 * 3600.0, cut=moment).sort("visitor", "ts")
+    assert cut["orders"].to_list() == [1, 1, 2]
+    assert cut["ts"].to_list() == [table["ts"][0], table["ts"][1], table["ts"][3]]
+    assert episodes(table, 1e6, cut=moment)["orders"].to_list() == [1, 1, 2]
 
 
 def test_sessions_that_never_came_that_far_say_nothing_of_it() -> None:
@@ -230,6 +241,77 @@ def test_money_is_right_where_those_who_come_back_have_fuller_carts() -> None:
     assert held >= 26
     assert abs(np.mean(errors)) < 3 * np.std(errors) / np.sqrt(30)
     assert np.mean(orders_times_mean) > 5 * np.std(orders_times_mean) / np.sqrt(30)
+
+
+def _dearer_days(rng: np.random.Generator, days: int) -> tuple[pl.DataFrame, float]:
+    """Half of Safari's orders are lost on days when everybody's orders are worth twice as much."""
+    n = 6_000
+    ts = np.sort(rng.integers(0, 12 * DAY_US, n))
+    safari, inside = rng.random(n) < 0.4, (ts >= 3 * DAY_US) & (ts < (3 + days) * DAY_US)
+    due = (rng.random(n) < 0.12) * rng.lognormal(4, 1.05, n) * np.where(inside, 2.0, 1.0)
+    value = np.where(safari & inside & (rng.random(n) < 0.5), 0.0, due)
+    table = pl.DataFrame(
+        {
+            "ts": ts,
+            "visitor": np.arange(n),
+            "touched": safari,
+            "orders": (value > 0).astype(int),
+            "value": value,
+        }
+    )
+    return table, float((due - value).sum())
+
+
+@pytest.mark.parametrize("days", [2, 9])
+def test_money_is_right_where_orders_are_worth_more_in_those_days(days: int) -> None:
+    """Over two days the error is in who would have bought; over nine, in what an order is worth."""
+    errors, told = [], []
+    for seed in range(400):
+        table, true = _dearer_days(np.random.default_rng(seed), days)
+        found = incident_cost(table, Incident("touched", 3 * DAY_US, (3 + days) * DAY_US))
+        errors.append(found.lost_value.value - true)
+        told.append(found.lost_value.se)
+    assert abs(np.mean(errors)) < 3 * np.std(errors) / 20
+    assert 0.88 < np.mean(told) / np.std(errors) < 1.1
+
+
+def test_orders_that_are_worth_nothing_lose_nothing() -> None:
+    table = _sessions(4)[0].with_columns(value=pl.lit(0.0))
+    found = incident_cost(table, Incident("touched", START, END))
+    assert (found.lost_value.value, found.lost_value.se) == (0.0, 0.0)
+    assert found.lost_orders.value > 0
+
+
+def test_who_comes_back_after_the_horizon_counts_as_lost() -> None:
+    """Everybody who is stopped comes back two days later, with a cart of twice the size."""
+    error: dict[float, list[float]] = {24.0: [], 72.0: []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        n = 12_000
+        ts = np.sort(rng.integers(0, 12 * DAY_US, n))
+        safari = rng.random(n) < 0.4
+        due = (rng.random(n) < 0.1) * rng.lognormal(4, 0.5, n)
+        stopped = safari & (ts >= START) & (ts < END) & (due > 0) & (rng.random(n) < 0.6)
+        first = pl.DataFrame(
+            {"ts": ts, "visitor": np.arange(n), "touched": safari, "value": due * ~stopped}
+        )
+        back = pl.DataFrame(
+            {
+                "ts": ts[stopped] + 2 * DAY_US,
+                "visitor": np.flatnonzero(stopped),
+                "touched": True,
+                "value": 2 * due[stopped],
+            }
+        )
+        log = pl.concat([first, back]).with_columns(orders=(pl.col("value") > 0).cast(pl.Int64))
+        true = -float(due[stopped].sum())
+        for hours, errors in error.items():
+            rows = episodes(log, hours * 3600, cut=START)
+            errors.append(
+                incident_cost(rows, Incident("touched", START, END)).lost_value.value - true
+            )
+    assert abs(np.mean(error[72.0])) < 3 * np.std(error[72.0]) / np.sqrt(20)
+    assert np.mean(error[24.0]) > 5 * np.std(error[24.0]) / np.sqrt(20)
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 A Poisson regression with shared time effects (difference in differences on the log scale) is fitted
 to every session that the incident did not touch, and says what the touched ones would have bought.
-Its assumption: without the incident, the touched segment's purchases would have moved in proportion
-to the others'. ``placebo`` tries that on windows before it.
+Its assumption: without the incident, the touched segment's purchases, and what one is worth, would
+have moved in proportion to the others'. ``placebo`` tries that on windows before it.
 """
 
 import math
@@ -26,7 +26,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LEAST_ORDERS: Final = 20
-"""Orders of the touched segment outside the incident, below which nothing is estimated."""
+"""Orders of the touched segment outside the incident, and of the others outside and while it
+lasted, below which nothing is estimated."""
 
 MOST_VALUES: Final = 12
 DAY_US: Final = 86_400 * MICROS
@@ -60,7 +61,8 @@ class IncidentCost(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     lost_orders, lost_value
         In all, in orders and in the unit of the value column, with intervals. The orders that were
-        due are taken to be worth what the segment's orders outside the incident are on average.
+        due are taken to be worth what the segment's orders outside the incident are on average,
+        times how much more the others' were worth while it lasted than outside.
     sessions
         That it touched while it lasted.
     observed_orders, expected_orders
@@ -95,16 +97,19 @@ def incident_cost(
     orders: str = "orders",
     value: str = "value",
     adjust: Sequence[str] = (),
-    horizon_s: float = 0.0,
     level: float = 0.95,
 ) -> IncidentCost:
     """Estimate what an incident cost in all.
 
+    What is bought later in another row counts as lost, and is taken for what the segment buys when
+    nothing is wrong: where shoppers come back, rows are to be :func:`episodes
+    <recoup.causal.session_table.episodes>` cut at the incident's start, long enough for that.
+
     Parameters
     ----------
     sessions
-        One row a session: ``ts`` (when it began, int64 microseconds or a time), ``visitor``, what
-        it bought, and attributes.
+        One row a session or episode: ``ts`` (when it began, int64 microseconds or a time),
+        ``visitor``, what it bought, and attributes.
     incident
         Whom it touched, and when.
     orders, value
@@ -112,10 +117,6 @@ def incident_cost(
     adjust
         Columns of attributes that buying depends on (device, channel, ...): the mix of who comes
         may then shift. The twelve largest values of each count, the others together.
-    horizon_s
-        How far a row's orders reach behind its ``ts``, in seconds: 0 for sessions, that of
-        :func:`recoup.causal.session_table.episodes` for episodes. Rows that begin less than that
-        before the incident are touched by it too.
     level
         Confidence of the intervals.
 
@@ -150,18 +151,18 @@ def incident_cost(
     """
     until = _end(sessions, incident)
     table = _read(sessions, incident, orders, value, adjust)
-    since = incident.since - round(horizon_s * MICROS)
+    since = incident.since
     inside = (table.ts >= since) & (table.ts < until)
     target = table.touched & inside
     if not target.any():
         raise SchemaError("Expected sessions that the incident touched, got none in that time")
-    before = float(table.orders[table.touched & ~inside].sum())
-    if before < LEAST_ORDERS or not (~table.touched & inside).any():
-        return _refused(table, target, _reason(before))
+    refused = _reason(table, inside)
+    if refused is not None:
+        return _refused(table, target, refused)
     blocks = _blocks(table.ts, (since, until))
     lost, dispersion = _lost(table, target, blocks, level)
     observed = float(table.value[target].sum())
-    money = _worth(table, target, lost, level)
+    money = _worth(table, inside, lost, level)
     return IncidentCost(
         lost_orders=lost,
         lost_value=money,
@@ -261,25 +262,43 @@ def _lost(table: _Table, target: Bools, blocks: Ints, level: float) -> tuple[Est
     return normal_estimate(lost, spread, level=level), dispersion
 
 
-def _worth(table: _Table, target: Bools, lost: Estimate, level: float) -> Estimate:
+def _worth(table: _Table, inside: Bools, lost: Estimate, level: float) -> Estimate:
     """Compare the money that was due with what came: due orders are worth what others are.
 
     What came is money, not orders times a mean: who was stopped and comes back has a fuller cart,
     so that the orders which are left lost are worth less than the mean. A regression of money
     itself would be led by a few large orders.
     """
-    own = table.touched & ~target
-    each = ratio_estimate(
-        table.value[own],
-        table.orders[own],
-        clusters=np.unique(table.visitor[own], return_inverse=True)[1],
-    )
+    own, target = table.touched & ~inside, table.touched & inside
+    each, moved = _per_order(table, own), _moved(table, inside)
     due = float(table.orders[target].sum()) + lost.value
     apart = table.value[own] - each.value * table.orders[own]
-    chance = float(apart @ apart) / max(float(table.orders[own].sum()), 1.0) * max(due, 0.0)
-    spread = math.sqrt((each.value * lost.se) ** 2 + (due * each.se) ** 2 + chance)
-    money = due * each.value - float(table.value[target].sum())
+    chance = float(apart @ apart) / float(table.orders[own].sum()) * max(due, 0.0)
+    spread = math.hypot(
+        each.value * moved.value * lost.se,
+        due * moved.value * each.se,
+        due * each.value * moved.se,
+        moved.value * math.sqrt(chance),
+    )
+    money = due * each.value * moved.value - float(table.value[target].sum())
     return normal_estimate(money, spread, level=level)
+
+
+def _moved(table: _Table, inside: Bools) -> Estimate:
+    """Say how many times as much others' orders are worth while it lasts as outside.
+
+    Carts fill as days go by, and sales come and go: the segment's own orders outside do not tell.
+    """
+    outside, later = (_per_order(table, ~table.touched & when) for when in (~inside, inside))
+    if outside.value == 0:
+        return normal_estimate(1.0, 0.0)
+    moved = later.value / outside.value
+    return normal_estimate(moved, math.hypot(later.se, moved * outside.se) / outside.value)
+
+
+def _per_order(table: _Table, rows: Bools) -> Estimate:
+    visitors = np.unique(table.visitor[rows], return_inverse=True)[1]
+    return ratio_estimate(table.value[rows], table.orders[rows], clusters=visitors)
 
 
 def _design(table: _Table, blocks: Ints) -> tuple[Floats, Ints]:
@@ -361,10 +380,18 @@ def _placebos(table: _Table, since: int, until: int, level: float) -> list[Estim
     return found
 
 
-def _reason(before: float) -> str:
-    if before < LEAST_ORDERS:
-        return f"the segment has {before:g} orders outside the incident, {LEAST_ORDERS} are needed"
-    return "there is no untouched session while it lasted: nothing says what was due"
+def _reason(table: _Table, inside: Bools) -> str | None:
+    if (table.touched | ~inside).all():
+        return "there is no untouched session while it lasted: nothing says what was due"
+    for whom, rows in {
+        "the segment has {} orders outside the incident": table.touched & ~inside,
+        "the others have {} orders outside the incident": ~table.touched & ~inside,
+        "the others have {} orders while it lasted": ~table.touched & inside,
+    }.items():
+        orders = float(table.orders[rows].sum())
+        if orders < LEAST_ORDERS:
+            return f"{whom.format(f'{orders:g}')}, {LEAST_ORDERS} are needed"
+    return None
 
 
 def _refused(table: _Table, target: Bools, reason: str) -> IncidentCost:

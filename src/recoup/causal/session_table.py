@@ -13,6 +13,8 @@ from recoup.events import EVENT_SCHEMA, MICROS, EventBatch
 ATTRIBUTES: Final = ("device", "browser", "os", "channel", "country", "region", "build")
 """Columns that a session has one value of: the first one told."""
 
+_NEVER: Final = int(np.iinfo(np.int64).min)
+
 
 def session_table(
     batches: Iterable[EventBatch], entity: Mapping[str, str], *, gap_s: float = 1800.0
@@ -85,7 +87,7 @@ def _counted() -> pl.Expr:
     return order.is_null() | (rank == 1)
 
 
-def episodes(sessions: pl.DataFrame, horizon_s: float) -> pl.DataFrame:
+def episodes(sessions: pl.DataFrame, horizon_s: float, *, cut: int | None = None) -> pl.DataFrame:
     """Join a visitor's sessions into episodes: what someone bought later, they did not fail to buy.
 
     An episode begins with a session and takes up all of the visitor's sessions that begin less than
@@ -97,6 +99,9 @@ def episodes(sessions: pl.DataFrame, horizon_s: float) -> pl.DataFrame:
         As :func:`session_table` gives them.
     horizon_s
         In seconds; 0 leaves sessions as they are.
+    cut
+        A moment, in microseconds, across which no episode goes, such as an incident's start: what
+        began before it is then untouched.
 
     Examples
     --------
@@ -111,7 +116,8 @@ def episodes(sessions: pl.DataFrame, horizon_s: float) -> pl.DataFrame:
     ordered = sessions.sort("visitor", "ts")
     visitor = ordered["visitor"].rank("dense").to_numpy().astype(np.int64)
     begins = np.empty(ordered.height, np.bool_)
-    _begin(visitor, ordered["ts"].to_physical().to_numpy(), round(horizon_s * MICROS), begins)
+    ts = ordered["ts"].cast(pl.Int64).to_numpy()
+    _begin(visitor, ts, round(horizon_s * MICROS), _NEVER if cut is None else cut, begins)
     numbered = ordered.with_columns(pl.Series("__episode", np.cumsum(begins)))
     summed = ("orders", "value")
     kept = [name for name in sessions.columns if name not in (*summed, "touched")]
@@ -128,10 +134,15 @@ def episodes(sessions: pl.DataFrame, horizon_s: float) -> pl.DataFrame:
 
 @njit(cache=True, nogil=True)
 def _begin(
-    visitor: NDArray[np.int64], ts: NDArray[np.int64], horizon: int, begins: NDArray[np.bool_]
+    visitor: NDArray[np.int64],
+    ts: NDArray[np.int64],
+    horizon: int,
+    cut: int,
+    begins: NDArray[np.bool_],
 ) -> None:
     since = 0
     for row in range(len(ts)):
-        begins[row] = row == 0 or visitor[row] != visitor[row - 1] or ts[row] - since >= horizon
+        over = ts[row] - since >= horizon or since < cut <= ts[row]
+        begins[row] = over or row == 0 or visitor[row] != visitor[row - 1]
         if begins[row]:
             since = ts[row]

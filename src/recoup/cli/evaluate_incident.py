@@ -36,7 +36,7 @@ def incident_command(  # noqa: PLR0913 - one argument an option
             help="Hours within which the same visitor's later orders count as caught up; 0 counts "
             "what was lost in the visits themselves.",
         ),
-    ] = 24.0,
+    ] = 72.0,
     level: Level = 0.95,
     format: Format = None,  # noqa: A002
     mapping: Mapping = None,

@@ -38,7 +38,8 @@ def incident_in(
     since, until
         When, half-open; None is to the log's end.
     horizon_s
-        Orders that the same visitors place within this time of a visit count as caught up.
+        Orders that the same visitors place within this time of their first visit in the incident
+        count as caught up; 0 joins no visits.
 
     Raises
     ------
@@ -54,7 +55,8 @@ def incident_in(
             f"Expected attributes of an event, got {', '.join(unknown) or 'none'}",
             hint=f"one or more of {', '.join(sorted((*ENTITIES, *CONTEXT)))}",
         )
-    sessions = episodes(session_table(admitted(source, progress), columns), horizon_s)
     incident = Incident("touched", micros_of(since), None if until is None else micros_of(until))
+    sessions = session_table(admitted(source, progress), columns)
+    rows = episodes(sessions, horizon_s, cut=incident.since)
     adjust = [name for name in ADJUSTED if name not in columns]
-    return incident_cost(sessions, incident, adjust=adjust, horizon_s=horizon_s, level=level)
+    return incident_cost(rows, incident, adjust=adjust, level=level)
