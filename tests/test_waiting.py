@@ -137,6 +137,35 @@ def test_what_happens_on_a_page_ends_no_wait_and_a_closed_session_is_no_wait() -
     assert len(tick(waiting, 200.0 + LIMIT_S)) == 0
 
 
+def test_a_careful_reader_is_told_only_once_they_have_fallen_silent() -> None:
+    """They scroll through a long page for two minutes, where 43 s of silence are too long."""
+    waiting = Waiting(model())
+    reads = [(0.0, 1, "page_view"), *((10.0 * k, 1, "scroll") for k in range(1, 13))]
+    moment = moment_of([*reads, (125.0, 2, "scroll")])
+    assert len(waiting.step(moment, at(*range(10, 125, 10))).due) == 0
+    assert len(tick(waiting, 160.0)) == 0
+    due = tick(waiting, 170.0)
+    assert (first(due), due.since.tolist()) == ([1], [START])
+    waiting.step(moment_of([(175.0, 1, "scroll")]), NO_TICKS)
+    assert tick(waiting, 200.0).look.tolist() == [1]
+
+
+@pytest.mark.parametrize("event", ["page_timing", "stock_status", "delivery", "payment_error"])
+def test_what_no_shopper_does_is_no_sign_of_reading(event: str) -> None:
+    waiting = Waiting(model())
+    waiting.step(moment_of([(0.0, 1, "page_view"), (40.0, 1, event)]), NO_TICKS)
+    assert first(tick(waiting, 50.0)) == [1]
+
+
+def test_a_triple_click_and_a_comparison_shopper_wait_for_nothing() -> None:
+    clicks = [(20.0 + k / 10, 1, "click_frustration") for k in range(3)]
+    compares = [(20.0 * k, 2, "view_item") for k in range(4)]
+    waiting = Waiting(model())
+    lines = sorted([(0.0, 1, "view_item"), *clicks, *compares])
+    assert len(waiting.step(moment_of(lines), at(*range(10, 60, 10))).due) == 0
+    assert first(tick(waiting, 62.0)) == []
+
+
 def test_nobody_waits_after_buying_nor_once_found_to_be_no_shopper() -> None:
     waiting = Waiting(model())
     lines = [(0.0, 1, "page_view"), (5.0, 1, "purchase"), (6.0, 2, "page_view")]
@@ -212,7 +241,9 @@ def by_hand(lines: list[Line], ticks: NDArray[np.int64], patience_us: int) -> se
             since = max((ts for ts in steps if ts <= now), default=None)
             if since is None or (session, since) in seen:
                 continue
-            if patience_us <= now - since < LIMIT_S * MICROS:
+            own = [START + s * MICROS for s, who, _ in lines if who == session]
+            silent = now - max(ts for ts in own if ts <= now)
+            if patience_us <= silent and now - since < LIMIT_S * MICROS:
                 seen.add((session, since))
                 told.add((now, session))
     return told

@@ -1,4 +1,4 @@
-"""Which events are steps of a journey: pages, and steps forward that open none."""
+"""Which events are steps of a journey, and which are done on a page without leaving it."""
 
 from typing import Any, Final
 
@@ -16,8 +16,15 @@ PAGES: Final = (
 FORWARD: Final = ("add_to_cart",)
 """Steps forward that open no page."""
 
+ACTS: Final = (
+    "scroll", "search", "filter_results", "select_item", "select_promotion", "add_to_wishlist",
+    "remove_from_cart", "coupon_attempt", "click_frustration", "contact",
+)  # fmt: skip
+"""What shoppers do on a page, beside whatever names an ``element``: they are still there."""
+
 _PAGE_CODES: Final = np.array([CODE[name] for name in PAGES])
 _FORWARD_CODES: Final = np.array([CODE[name] for name in FORWARD])
+_ACT_CODES: Final = np.array([CODE[name] for name in ACTS])
 
 
 def is_page(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
@@ -28,3 +35,8 @@ def is_page(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
 def is_step(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
     """Say which events are steps: pages, and steps forward that open none. Shape (n,)."""
     return is_page(event, element) | np.isin(event, _FORWARD_CODES)
+
+
+def is_act(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which events are done on a page by a shopper who stays on it. Shape (n,)."""
+    return np.asarray((np.isin(event, _ACT_CODES) | (element != 0)) & ~is_step(event, element))

@@ -20,7 +20,7 @@ from recoup.friction.hesitation import (
 )
 from recoup.friction.memory import Memory, find
 from recoup.friction.moment import NO_ROWS, PURCHASED, STAGES, Moment
-from recoup.friction.steps import is_step
+from recoup.friction.steps import is_act, is_step
 from recoup.friction.waits import LIMIT_S
 from recoup.parts import gather, under
 from recoup.state import Changes
@@ -35,14 +35,15 @@ LOOKS_S: Final = (30, 120, 600)
 """How long after a wait was told it is looked at again, in seconds; also the policy's waits."""
 
 _LIMIT_US: Final = int(LIMIT_S * MICROS)
-_USED, _INTENT, _STAGE, _SINCE, _DUE, _LOOK, _EVENT, _GOES_ON, _CENTER, _SPREAD, _SHAPE = range(11)
-_WIDTH: Final = 11
+_USED, _INTENT, _STAGE, _SINCE, _DUE, _LOOK, _EVENT = range(7)
+_GOES_ON, _CENTER, _SPREAD, _SHAPE, _PATIENCE = range(7, 12)
+_WIDTH: Final = 12
 _WAITS: Final = slice(_SINCE, _WIDTH)
-_OF, _TS, _WATERMARK, _WAIT, _COUNTS, _TOLD, _REACHED = range(7)
+_OF, _TS, _WATERMARK, _WAIT, _COUNTS, _TOLD, _REACHED, _ACTED = range(8)
 _SESSION, _TICK = _WIDTH, _WIDTH + 1
 _REALS: Final = (_INTENT, _GOES_ON, _CENTER, _SPREAD)
 _AGAIN_US: Final = np.diff(np.array((0, *LOOKS_S)), append=0) * MICROS
-_FORMAT: Final = b"recoup.waiting/2"
+_FORMAT: Final = b"recoup.waiting/3"
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -134,8 +135,10 @@ class Waiting:
     any size with their ticks among them. When a wait becomes too long is known as it begins: a tick
     costs what is due, and a batch with ticks one comparison a place in the table. A wait is told
     when it is too long, and again :data:`LOOKS_S` later while it lasts: that is when waits that a
-    policy chose end. State is 96 bytes a session with a step in the last 30 minutes; beyond
-    ``max_sessions`` the longest silent are forgotten.
+    policy chose end. Who does something on the page is still there, a careful reader, say: a wait
+    is told no sooner than nothing at all was done for as long as makes it too long. State is
+    104 bytes a session with a step in the last 30 minutes; beyond ``max_sessions`` the longest
+    silent are forgotten.
 
     Parameters
     ----------
@@ -180,14 +183,16 @@ class Waiting:
         ts = told["ts"].astype(np.int64)
         live = ~np.isin(moment.rows.status, NO_ROWS)
         at = np.flatnonzero(is_step(told["event"], told["element"]) & live)
+        acted = is_act(told["event"], told["element"])
         expected = self.model.expect(batch, moment.rows, moment.stage, at)
         patience = patience_s(self.model.shapes, expected, self.level)
         which = np.full(count, -1)
         which[at] = np.arange(len(at))
         watermark = np.maximum.accumulate(np.append(self._now_us, ts))[1:]
         row = np.searchsorted(watermark, ticks, side="right")
+        intent = _words(moment.intent)
         events = np.column_stack(
-            [moment.rows.session, ts, watermark, which, live, _words(moment.intent), moment.stage]
+            [moment.rows.session, ts, watermark, which, live, intent, moment.stage, acted]
         ).astype(np.int64)
         begun = _begun(ts[at], told["key"][at], expected, patience)
         self._note(moment, at)
@@ -291,7 +296,7 @@ class Waiting:
         kind = tuple[tuple[bytes, str, float], int, list[tuple[int, str | None]]]
         settings, now_us, visitors = _decode(head, kind)
         if settings != (_FORMAT, self._hash, self.level):
-            raise SnapshotError("Expected waits of version 2, of this model and level")
+            raise SnapshotError("Expected waits of version 3, of this model and level")
         self._now_us, self._visitors = now_us, dict(visitors)
 
 
@@ -300,7 +305,7 @@ def _decode(state: bytes, kind: Any) -> Any:  # noqa: ANN401
         return msgspec.msgpack.decode(state, type=kind)
     except msgspec.MsgspecError as error:
         raise SnapshotError(
-            f"Expected waits of version 2, of this model and level: {error}"
+            f"Expected waits of version 3, of this model and level: {error}"
         ) from error
 
 
@@ -308,7 +313,8 @@ def _begun(ts: Words, key: NDArray[np.generic], wait: Expected, patience: Floats
     """Give waits as rows of the memory."""
     rows = np.zeros((len(ts), _WIDTH), np.int64)
     rows[:, _SINCE], rows[:, _EVENT], rows[:, _SHAPE] = ts, key, wait.shape
-    rows[:, _DUE] = ts + np.ceil(patience * MICROS).astype(np.int64)
+    rows[:, _PATIENCE] = np.ceil(patience * MICROS).astype(np.int64)
+    rows[:, _DUE] = ts + rows[:, _PATIENCE]
     for column, part in zip(_REALS[1:], wait[:3], strict=True):
         rows[:, column] = _words(part)
     return rows
@@ -345,7 +351,7 @@ def _fold(
     ----------
     events
         Session, time, running maximum of time, row of ``begun`` or -1, whether it counts, intent
-        (as a word) and stage: int64 (n, 7).
+        (as a word), stage, and whether it is an act on a page: int64 (n, 8).
     before
         Number of events before each tick.
     """
@@ -359,6 +365,8 @@ def _fold(
         if event[_WAIT] >= 0 and event[_TS] >= own[_SINCE]:
             own[_WAITS] = begun[event[_WAIT], _WAITS]
             own[_DUE] = max(own[_DUE], event[_WATERMARK])
+        elif event[_ACTED] and own[_LOOK] == 0 and own[_DUE] > 0:
+            own[_DUE] = max(own[_DUE], event[_TS] + own[_PATIENCE])
         if event[_TS] >= own[_USED]:
             own[_USED], own[_INTENT] = event[_TS], event[_TOLD]
         own[_STAGE] = event[_REACHED]
