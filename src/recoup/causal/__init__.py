@@ -23,6 +23,7 @@ from recoup.causal.policy_value import PolicyValue, evaluate_policy
 from recoup.causal.sample_ratio import SampleRatio, check_sample_ratio
 from recoup.causal.session_table import episodes, session_table
 from recoup.causal.shrinkage import Shrinkage
+from recoup.causal.switchback_design import evaluate_switchback, plan_switchback
 from recoup.causal.uplift import Experiment, Targeting, Uplift, judge_targeting, learn_uplift
 from recoup.causal.uplift_curves import curve, mean_uplift, uplift_area, uplift_at
 
@@ -75,6 +76,7 @@ __all__ = [
     "evaluate_experiment",
     "evaluate_off_policy",
     "evaluate_policy",
+    "evaluate_switchback",
     "holdout_lift",
     "incident_cost",
     "journeys_from_table",
@@ -83,6 +85,7 @@ __all__ = [
     "lift_report",
     "mean_uplift",
     "plan_experiment",
+    "plan_switchback",
     "search_policies",
     "session_table",
     "start_and_states",

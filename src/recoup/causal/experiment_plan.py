@@ -133,7 +133,7 @@ def plan_experiment(
         raise ConfigError(f"Expected a share of traffic in (0, 1], got {traffic}")
     sure = strictness or Strictness()
     log = _Traffic.of(table, unit, time, metric)
-    found = [log.until(day, share, traffic, sure) for day in _spaced(log.days)]
+    found = [log.until(day, share, traffic, sure) for day in spaced(log.days)]
     mean, variance, units = log.moments(log.days)
     if mean == 0:
         raise SchemaError(
@@ -170,15 +170,8 @@ class _Traffic(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, table: pl.DataFrame, unit: str, time: str, metric: Metric) -> "_Traffic":
-        column = table.get_column(time)
-        if column.dtype == pl.String:
-            column = column.str.to_datetime(strict=False, time_zone="UTC")
-        if not column.dtype.is_temporal() or column.null_count():
-            raise SchemaError(
-                f"Expected a date or time in every row of {time!r}, got others",
-                hint="cast the column to Date or Datetime",
-            )
-        days = column.cast(pl.Datetime("us")).dt.date().to_physical().to_numpy().astype(np.int64)
+        column = time_column(table, time)
+        days = column.dt.date().to_physical().to_numpy().astype(np.int64)
         return cls(
             key_codes(table, [unit]),
             days - days.min(),
@@ -222,7 +215,7 @@ class _Traffic(msgspec.Struct, frozen=True):
         for days in range(self.days + 1, last + 1):
             arrived = (units + daily * (days - self.days)) * traffic
             found.append(_duration(days, (mean, variance, arrived), share, sure, known=False))
-        return [found[at - 1] for at in _spaced(len(found))]
+        return [found[at - 1] for at in spaced(len(found))]
 
 
 def _duration(
@@ -244,6 +237,25 @@ def _duration(
     )
 
 
-def _spaced(last: int) -> list[int]:
+def time_column(table: pl.DataFrame, name: str) -> pl.Series:
+    """Give a column of dates or times as datetimes of microseconds, UTC where it has a zone.
+
+    Raises
+    ------
+    SchemaError
+        If a row has none.
+    """
+    column = table.get_column(name)
+    if column.dtype == pl.String:
+        column = column.str.to_datetime(strict=False, time_zone="UTC")
+    if not isinstance(column.dtype, (pl.Date, pl.Datetime)) or column.null_count():
+        raise SchemaError(
+            f"Expected a date or time in every row of {name!r}, got others",
+            hint="cast the column to Date or Datetime",
+        )
+    return column.cast(pl.Datetime("us"))
+
+
+def spaced(last: int) -> list[int]:
     """Give up to 100 numbers from 1 to ``last``, both ends among them."""
     return sorted({round(float(at)) for at in np.linspace(1, last, min(last, MOST_POINTS))})

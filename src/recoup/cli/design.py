@@ -27,7 +27,8 @@ def design_command(  # noqa: PLR0913 - one argument an option
     table: Traffic,
     *,
     unit: Annotated[
-        str, typer.Option(help="Column: what will be assigned (the visitor, region and block).")
+        str,
+        typer.Option(help="Column: what will be assigned (the visitor; the region that switches)."),
     ],
     time: Annotated[str, typer.Option(help="Column: date or time of a row.")],
     metric: Annotated[str, typer.Option(help="Column to be summed, or TOP/BOTTOM for a ratio.")],
@@ -40,6 +41,13 @@ def design_command(  # noqa: PLR0913 - one argument an option
     level: Annotated[
         float, typer.Option(help="One less the chance to find an effect where there is none.")
     ] = 0.95,
+    block_hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="A switchback: regions act in one of every two blocks this long."),
+    ] = None,
+    leave_out_hours: Annotated[
+        float, typer.Option(min=0, help="Of a switchback: left out at the start of each block.")
+    ] = 0.0,
     plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
@@ -53,17 +61,31 @@ def design_command(  # noqa: PLR0913 - one argument an option
     from recoup.causal.experiment_metrics import Metric
     from recoup.causal.experiment_plan import plan_experiment
     from recoup.causal.power import Strictness
+    from recoup.causal.switchback_design import plan_switchback
 
-    found = plan_experiment(
-        read_table(table),
-        unit=unit,
-        time=time,
-        metric=Metric.parse(metric),
-        effect=effect,
-        share=share,
-        traffic=traffic,
-        strictness=Strictness(level, power),
-    )
+    log, measured, sure = read_table(table), Metric.parse(metric), Strictness(level, power)
+    if block_hours is None:
+        found = plan_experiment(
+            log,
+            unit=unit,
+            time=time,
+            metric=measured,
+            effect=effect,
+            share=share,
+            traffic=traffic,
+            strictness=sure,
+        )
+    else:
+        found = plan_switchback(
+            log,
+            region=unit,
+            time=time,
+            metric=measured,
+            effect=effect,
+            block_hours=block_hours,
+            leave_out_hours=leave_out_hours,
+            strictness=sure,
+        )
     save_plot(found, plot)
     if json:
         print_json(found)
