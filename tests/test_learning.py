@@ -158,6 +158,23 @@ def test_a_log_that_cannot_answer_is_told_and_proposes_nothing(tmp_path: Path) -
         assert str(few.silent) in write(few, source="shop")
 
 
+def test_a_miss_is_told_by_type_of_defect() -> None:
+    decisions, outcomes = draw(8, visitors=20_000)
+    place = pl.when(pl.col("id") % 4 < 2).then(pl.lit(":payment_method=card")).otherwise(pl.lit(""))
+    rare = pl.when(pl.col("id") < 40).then(pl.lit("S1")).otherwise("reason")
+    found = learning_report(decisions.with_columns(reason=rare + place), outcomes)
+    assert found.delay is not None
+    misses = found.delay.miss_cost_by_label["reason"]
+    first = {each.label: each for each in misses if each.time == 1}
+    assert first.keys() == {"K5", "C2", learning.OTHER}
+    assert first["K5"].low < 4 < first["K5"].high
+    assert first["C2"].low < -3 < first["C2"].high
+    text = page.learning_markdown(found, source="shop")
+    assert "| any other reason |" in text
+    assert text.index("| Payment declined | ") < text.index("| Fee shock | ")
+    assert "Missing costs" in page.learning_html(found, source="shop")
+
+
 def test_the_page_is_one_file_and_escapes_what_strangers_wrote() -> None:
     decisions, outcomes = draw(6)
     swapped = decisions.with_columns(

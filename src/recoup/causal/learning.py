@@ -33,6 +33,9 @@ MOST_REMEDIES: Final = 3
 LEAST_VISITORS: Final = 150
 """Visitors of a remedy, under which it shares a state with the other rare ones."""
 
+MOST_REASONS: Final = 8
+"""Types of reasons that are told apart; they have `LEAST_VISITORS` too."""
+
 LEAST_JOURNEYS: Final = 400
 """Visitors that the policy could act on, under which no change is looked for."""
 
@@ -210,6 +213,8 @@ def timed_journeys(windows: Windows) -> Timed:
     split = float(treated.visitors["intent"].median() or 0.0)  # type: ignore[arg-type]
     frequent = treated.visitors["remedy"].value_counts().sort("count", "remedy", descending=True)
     named = frequent.filter(pl.col("count") >= LEAST_VISITORS)["remedy"].head(MOST_REMEDIES)
+    types = treated.visitors["reason"].str.split(":").list.first().rename("reason").value_counts()
+    types = types.sort("count", "reason", descending=True).filter(pl.col("count") >= LEAST_VISITORS)
     earlier = pl.col("act").cast(pl.Int64).cum_sum().over("visitor") - pl.col("act")
     rows = (
         treated.decisions.filter((pl.col("number") <= MOST_POINTS) & (earlier == 0))
@@ -218,6 +223,7 @@ def timed_journeys(windows: Windows) -> Timed:
             remedy=pl.when(pl.col("remedy").is_in(named.implode()))
             .then("remedy")
             .otherwise(pl.lit(OTHER)),
+            reason=_told_apart(types["reason"].head(MOST_REASONS)),
             likely=pl.when(pl.col("intent") >= split)
             .then(pl.lit(LEVELS[0]))
             .otherwise(pl.lit(LEVELS[1])),
@@ -228,9 +234,16 @@ def timed_journeys(windows: Windows) -> Timed:
     journeys = journeys_from_table(
         rows, journey="visitor", time="number", state=["remedy", "likely"], act="act",
         propensity="act_chance", outcome="value", availability="available", folds=FOLDS,
+        known=["reason"],
     )  # fmt: skip
     elapsed = rows.group_by("number").agg(pl.col("elapsed_s").median()).sort("number")
     return Timed(journeys, split, elapsed["elapsed_s"].to_list())
+
+
+def _told_apart(types: pl.Series) -> pl.Expr:
+    """Give the type of a reason (the defect's, without its place), or `OTHER`."""
+    kind = pl.col("reason").str.split(":").list.first()
+    return pl.when(kind.is_in(types.implode())).then(kind).otherwise(pl.lit(OTHER))
 
 
 def _timed(windows: Windows) -> tuple[Timed | None, str | None]:

@@ -82,6 +82,7 @@ def learning_html(found: Learned, *, source: str) -> str:
         horizon=words.span(found.lift.horizon_s),
         parts=[] if found.delay is None else _parts(found.delay),
         points=_points(found),
+        reasons=[] if found.delay is None else _reasons(found.delay),
         rule=[] if found.proposal is None else rule_words(found.proposal),
         change=None if found.proposal is None else _change(found.proposal),
         figures=_figures(found),
@@ -106,6 +107,11 @@ def learning_markdown(found: Learned, *, source: str) -> str:
         ),
         "## Too early, too late, not at all",
         found.silent or _table(("what", "lost per visitor"), parts),
+        *(
+            []
+            if found.delay is None
+            else [_table(("reason", "missing costs", "waiting costs"), _reasons(found.delay))]
+        ),
         "## What should change",
         found.silent
         or _table(("remedy", *LEVELS), [(r.remedy, r.likely, r.unlikely) for r in rule]),
@@ -265,6 +271,28 @@ def _points(found: Learned) -> list[tuple[str, str, str, str, str]]:
         )
         for (each, support), seconds in zip(rows, found.elapsed_s, strict=False)
     ]
+
+
+def _reasons(delay: Delay) -> list[tuple[str, str, str]]:
+    """Say what a miss and waiting for the next decision cost at the first one, by type of reason.
+
+    The reasons on which most can be lost come first.
+    """
+    first = delay.delta_by_time[0].time
+    waits = {each.label: each for each in delay.delay_cost_by_label["reason"] if each.time == first}
+    misses = [
+        each
+        for each in delay.miss_cost_by_label["reason"]
+        if each.time == first and 0 < each.se < math.inf
+    ]
+    return [
+        (_reason(str(each.label)), amount(each), amount(waits[each.label]))
+        for each in sorted(misses, key=lambda each: -each.value)
+    ]
+
+
+def _reason(label: str) -> str:
+    return "any other reason" if label == OTHER else words.reason_words(label)
 
 
 def _change(proposal: Proposal) -> Mapping[str, object]:
