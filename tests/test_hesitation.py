@@ -30,7 +30,7 @@ from recoup.friction.hesitation_baselines import (
     table_survival,
     weibull_survival,
 )
-from recoup.friction.hesitation_evaluation import report_waits, survival_of
+from recoup.friction.hesitation_evaluation import evaluate_hesitation, report_waits, survival_of
 from recoup.friction.hesitation_scores import GRID_S, concordance, log_scores
 from recoup.friction.hesitation_training import (
     HesitationSettings,
@@ -329,6 +329,12 @@ def test_waits_that_the_end_of_the_log_may_have_cut_teach_nothing() -> None:
         fit_hesitation(rows.where(np.arange(4_000) < 200), "x", QUICK)
     with pytest.raises(ModelError, match="waits that end"):
         fit_hesitation(rows.where(rows.gone_on), "x", QUICK)
+
+
+def test_a_log_without_pages_judges_no_model() -> None:
+    added = make_batch([(50.0 * k, "v", "add_to_cart", None) for k in range(9)])
+    with pytest.raises(ModelError, match="Expected pages"):
+        evaluate_hesitation(fitted(), [added], FeatureStore(FEATURES))
 
 
 def test_who_is_no_shopper_teaches_nothing() -> None:

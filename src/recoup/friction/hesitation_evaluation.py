@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recoup.errors import ModelError
 from recoup.events import EventBatch
 from recoup.friction.hesitation import Expected, HesitationModel, gone_on_by
 from recoup.friction.hesitation_baselines import Baselines, table_survival, weibull_survival
@@ -46,9 +47,11 @@ def evaluate_hesitation(
     Raises
     ------
     ModelError
-        If there is no row, or the features are not those that the model reads.
+        If there is no page, or the features are not those that the model reads.
     """
     rows = collect_waits(batches, store, period or Period(), history=history, rules=rules)
+    if not rows.page.any():
+        raise ModelError("Expected pages in the period, got none", hint="see --from and --until")
     return report_waits(model, rows, baselines)
 
 

@@ -122,6 +122,7 @@ def train_hesitation(
         most_rows=most_rows,
     )
     rows = settled(rows, int(rows.ts.max()) if period.until is None else period.until)
+    check_enough(rows)
     chosen = settings or HesitationSettings()
     origin = int(np.quantile(rows.ts, _EARLIER))
     earlier = settled(rows.where(rows.ts < origin), origin)
@@ -158,16 +159,27 @@ def settled(rows: WaitRows, end: int) -> WaitRows:
     return rows.where(rows.ts <= end - int(LIMIT_S * MICROS))
 
 
-def fit_hesitation(
-    rows: WaitRows, feature_hash: str, settings: HesitationSettings
-) -> HesitationModel:
-    """Fit all parts; one thread and fixed seeds, so equal rows give equal bytes."""
+def check_enough(rows: WaitRows) -> None:
+    """Refuse waits of which too few end, or all.
+
+    Raises
+    ------
+    ModelError
+        If there are fewer than :data:`MIN_WAITS` that end, or none that does not.
+    """
     if int(rows.gone_on.sum()) < MIN_WAITS or bool(rows.gone_on.all()):
         raise ModelError(
             f"Expected at least {MIN_WAITS} waits that end, and some that do not, "
             f"got {int(rows.gone_on.sum())} of {len(rows)}",
             hint="train on a longer period",
         )
+
+
+def fit_hesitation(
+    rows: WaitRows, feature_hash: str, settings: HesitationSettings
+) -> HesitationModel:
+    """Fit all parts; one thread and fixed seeds, so equal rows give equal bytes."""
+    check_enough(rows)
     names = tuple(name for name in rows.names if not name.startswith(UNREAD))
     values = rows.values[:, [rows.names.index(name) for name in names]]
     fold = rows.visitor % settings.folds

@@ -18,6 +18,9 @@ from recoup.non_shoppers import NonShoppers, Rules
 MOST_ROWS: Final = 1_000_000
 """Events held in memory unless the caller says otherwise: some 7 GB while a model is fitted."""
 
+STRANGERS: Final = "bots, monitors, staff and test orders are no shoppers: see --rules"
+"""What to say where nobody else is in a log."""
+
 _META: Final = ("ts", "seq", "key", "event", "order", "visitor")
 
 
@@ -132,7 +135,7 @@ def collect_rows(
     Raises
     ------
     ModelError
-        If the period holds no row.
+        If the period holds no row of a shopper.
     """
     sample, signals = Sample(most_rows), JourneyDetector()
     non_shoppers, strangers = NonShoppers(rules), [np.zeros(0, np.int64)]
@@ -153,7 +156,12 @@ def collect_rows(
             "Expected events in the period to score, got none", hint="see --from and --until"
         )
     labelled = _label(store.names, values, told)
-    return labelled.where(~np.isin(labelled.session, np.concatenate(strangers)))
+    kept_rows = labelled.where(~np.isin(labelled.session, np.concatenate(strangers)))
+    if not len(kept_rows):
+        raise ModelError(
+            "Expected events before a purchase, of shoppers, to score, got none", hint=STRANGERS
+        )
+    return kept_rows
 
 
 class Sample:

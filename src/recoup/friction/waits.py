@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recoup.errors import ModelError
 from recoup.events import EVENT_NAMES, MICROS, EventBatch, encode
-from recoup.friction.intent_rows import MOST_ROWS, Period, Sample, Store, chain
+from recoup.friction.intent_rows import MOST_ROWS, STRANGERS, Period, Sample, Store, chain
 from recoup.friction.moment import NO_ROWS, STAGES, furthest_stage
 from recoup.friction.steps import is_page, is_step
 from recoup.non_shoppers import NonShoppers, Rules
@@ -122,7 +122,7 @@ def collect_waits(
     Raises
     ------
     ModelError
-        If the period holds no step.
+        If the period holds no step of a shopper.
     """
     sample, latest = Sample(most_rows), 0
     non_shoppers, strangers = NonShoppers(rules), [np.zeros(0, np.int64)]
@@ -146,7 +146,10 @@ def collect_waits(
             "Expected pages or steps in the period, got none", hint="see --from and --until"
         )
     measured = _measure(store.names, values, joined, latest if end is None else end)
-    return measured.where(~np.isin(measured.session, np.concatenate(strangers)))
+    kept_waits = measured.where(~np.isin(measured.session, np.concatenate(strangers)))
+    if not len(kept_waits):
+        raise ModelError("Expected pages or steps of shoppers, got none", hint=STRANGERS)
+    return kept_waits
 
 
 def _measure(

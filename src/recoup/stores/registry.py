@@ -96,7 +96,7 @@ class Registry:
         elif not self.path.exists():
             raise ModelError(
                 f"Expected a registry in {folder}, got no {FILE_NAME}",
-                hint="train a model into it first: `recoup train intent SOURCE --registry DIR`",
+                hint="train a model into it first: `recoup train --help` says how",
             )
         self._lock = threading.Lock()
         self._connection = connect(
