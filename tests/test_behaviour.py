@@ -206,6 +206,13 @@ def test_one_click_is_told_as_one_signal(rows: list[Row], signals: set[str]) -> 
     assert told(rows)[-1][0] == signals
 
 
+@pytest.mark.parametrize(
+    "rows", [STEPPER, CALENDAR, PAGINATION, TRIPLE_CLICK, READER, CHANGED_MIND, TWO_OF_IT]
+)
+def test_reasons_tell_nothing_of_what_only_looks_like_a_behaviour(rows: list[Row]) -> None:
+    assert told(rows) == [(set(), set())] * len(rows)
+
+
 def test_what_reasons_tell_has_names_of_its_own() -> None:
     assert len(EXPLAINED_INDEX) == len(EXPLAINED) == len({each.name for each in EXPLAINED}) < 53
     assert [each.id.partition(":")[2] for each in EXPLAINED[20:26]] == list(BEHAVIOURS)

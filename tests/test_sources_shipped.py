@@ -230,6 +230,10 @@ GOOD = {
         "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country",
         ["536365", "85123A", "a b", "6", "12/1/2010 8:26", "2.55", "17850", "UK"],
     ),
+    "completejourney": (
+        "household_id,store_id,basket_id,product_id,quantity,sales_value,transaction_timestamp",
+        ["900", "330", "536365", "1095275", "1", "0.5", "2017-01-01T11:53:26Z"],
+    ),
     "cdnow": ("customer_id,date,n_cds,spend", ["1", "19970101", "1", "11.77"]),
     "retailrocket": (
         "timestamp,visitorid,event,itemid,transactionid",
@@ -260,16 +264,16 @@ def test_spoilt_rows_become_events_or_dead_letters(tmp_path: Path, name: str) ->
     head, good = GOOD[name]
     draw = random.Random(name)  # noqa: S311
     lines = [head]
-    for number in range(300):
+    for number in range(10_000):
         fields = [str(number) if field in {"536365", "7"} else field for field in good]
         for _ in range(draw.randint(0, 2)):
             fields[draw.randrange(len(fields))] = draw.choice(JUNK)
         lines.append(",".join(fields))
     (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
     batch, dead, _ = read(open_source(tmp_path / "log.csv", format=name, now=NOW))
-    assert len(batch) > 50
+    assert len(batch) > 1_600
     told = {int(path.split(":")[1].split(" ")[0]) for path, _ in dead}
-    assert len(batch) + len(told) >= 100
+    assert len(batch) + len(told) >= 3_300
 
 
 def test_a_log_with_other_columns_is_not_taken_for_a_public_one(tmp_path: Path) -> None:
