@@ -27,6 +27,23 @@ def waiting() -> pl.DataFrame:
     )
 
 
+def kinds() -> pl.DataFrame:
+    """The same with two kinds of acts."""
+    return waiting().with_columns(
+        w=pl.when(pl.col("j") % 2 == 0).then(pl.lit("a")).otherwise(pl.lit("b")), k=0.25, m=0.25
+    )
+
+
+def blocks() -> pl.DataFrame:
+    """Hours of two regions; blocks of an hour, of which every other one acts."""
+    hour = np.arange(ROWS) // 2
+    start = pl.datetime(2026, 3, 1)
+    arm = np.where(hour % 2 == 0, "old", "new")
+    return pl.DataFrame({"r": np.arange(ROWS) % 2, "h": hour, "arm": arm}).select(
+        "r", "arm", t=start + pl.duration(hours="h"), y=RNG.random(ROWS), b=1.0 + RNG.random(ROWS)
+    )
+
+
 def arms() -> pl.DataFrame:
     """Clusters of two, each in one arm."""
     number = np.arange(ROWS)
@@ -41,6 +58,8 @@ TABLES: dict[str, pl.DataFrame] = {
         a=np.arange(ROWS) % 2, q=HALF, v=HALF, u=np.arange(ROWS) // 2
     ),
     "delay": waiting(),
+    "delay by action": kinds(),
+    "switchback": blocks(),
     "policy": waiting().rename({"act": "a"}).drop("g"),
     "uplift": pl.DataFrame(
         {"t": RNG.integers(0, 2, ROWS), "y": RNG.integers(0, 2, ROWS)}
@@ -51,6 +70,9 @@ WAITS = "--journey j --time t --state s --propensity p --outcome y --availabilit
 OPTIONS = {
     "ope": "--action a --reward r --propensity p --target pi --model q --model-value v --cluster u",
     "delay": f"{WAITS} --act act --segment g",
+    "delay by action": f"{WAITS} --act act --segment g --by w --action w --chance a=k --chance b=m",
+    "switchback": "--region r --time t --arm arm --control old --metric y --metric y/b"
+    " --block-hours 1",
     "policy": f"{WAITS} --action a --default 0 --policy",
     "uplift": "--treatment t --outcome y --feature x --propensity p",
     "experiment": "--arm arm --control old --metric y --metric x/b --covariate b --cluster c"
@@ -83,7 +105,8 @@ def run(command: str, table: pl.DataFrame, folder: Path) -> str:
         rules.write_csv(folder / "rules.csv")
         options.append(str(folder / "rules.csv"))
     found = CliRunner().invoke(
-        app, ["evaluate", command, str(folder / "log.parquet"), *options, "--json"]
+        app,
+        ["evaluate", command.split(maxsplit=1)[0], str(folder / "log.parquet"), *options, "--json"],
     )
     if isinstance(found.exception, RecoupError):
         assert isinstance(found.exception.message, str)

@@ -241,6 +241,9 @@ def test_segments_that_differ_are_told() -> None:
     assert differ.heterogeneity[0].p_value < 0.001
     assert [each.segment for each in differ.segments] == ["desk", "phone"]
     assert differ.segments[1].low > differ.segments[0].high
+    looked = read(other, segment="device", rules=Rules(test="anytime"))
+    assert any("one look" in each for each in looked.warnings)
+    assert not any("one look" in each for each in differ.warnings)
     with pytest.raises(ConfigError, match="at most 50 segments"):
         read(table, segment="visitor")
 

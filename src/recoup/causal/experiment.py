@@ -28,6 +28,9 @@ MOST_LOOKS: Final = 100
 MOST_SEGMENTS: Final = 50
 TUNED_AT: Final = 5_000
 FEW_CLUSTERS: Final = 40
+ONE_LOOK: Final = (
+    "whether segments differ (`heterogeneity`) is a test for one look, planned beforehand"
+)
 _POWER: Final = 0.8
 
 
@@ -272,6 +275,7 @@ def evaluate_experiment(  # noqa: PLR0913 - columns of a table, by keyword
         warnings=[
             *_warnings(units, cluster, horizon),
             *([] if segment is None else _thin(segments, table.get_column(segment), rows)),
+            *([ONE_LOOK] if segments and horizon.anytime else []),
         ],
         test=used.test,
         correction=used.correction,
