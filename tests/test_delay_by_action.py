@@ -23,27 +23,30 @@ from recoup.errors import SchemaError
 
 PROBLEM = reference_problem(closing=True)
 PATHS, FOUR_FOLDS = PROBLEM.paths(), PROBLEM.paths(folds=4)
-SHARE = 0.6
+ALL, UNLESS_CALM = np.array([0.6, 0.6, 0.6]), np.array([1.0, 0.6, 0.6])
+"""By state, the share of the acts that are the first action; the rest are the second."""
 MORE = 25.0
 """What the second action brings beyond the first, whenever it is taken."""
 
 
-def draw(journeys: int, seed: int, paths: Paths = PATHS) -> Journeys:
-    """Draw a log of two actions: six of ten acts are the first, the others bring more."""
+def draw(journeys: int, seed: int, paths: Paths = PATHS, shares: np.ndarray = ALL) -> Journeys:
+    """Draw a log of two actions, of which the second brings more."""
     drawn = paths.draw(journeys, seed)
     assert drawn.count is not None
-    acted = drawn.act_at < drawn.points
-    first = drawn.count.copy()
-    first[acted] = np.random.default_rng(seed).binomial(drawn.count[acted].astype(int), SHARE)
+    acted = np.flatnonzero(drawn.act_at < drawn.points)
+    first, share = drawn.count.copy(), shares[drawn.state[acted, drawn.act_at[acted]]]
+    rng = np.random.default_rng(seed)
+    first[acted] = rng.binomial(drawn.count[acted].astype(int), share)
     number = np.concatenate([first, (drawn.count - first)[acted]])
-    rows = np.concatenate([np.arange(len(first)), np.flatnonzero(acted)])[number > 0]
+    rows = np.concatenate([np.arange(len(first)), acted])[number > 0]
     second = (np.arange(len(number)) >= len(first))[number > 0]
-    taken = np.where(acted[rows], second, -1).astype(np.int64)
+    taken = np.where(drawn.act_at[rows] < drawn.points, second, -1).astype(np.int64)
     columns = {
         name: getattr(drawn, name)[rows]
         for name in ("state", "features", "is_open", "propensity", "act_at", "fold")
     }
-    chances = np.stack([SHARE * columns["propensity"], (1 - SHARE) * columns["propensity"]], axis=2)
+    share = shares[columns["state"]]
+    chances = np.stack([share * columns["propensity"], (1 - share) * columns["propensity"]], axis=2)
     return msgspec.structs.replace(
         drawn,
         **columns,
@@ -54,16 +57,20 @@ def draw(journeys: int, seed: int, paths: Paths = PATHS) -> Journeys:
     )
 
 
-def truths(more: float) -> dict[str, float]:
-    """Give what delay costs with an action that brings so much more than the first."""
-    problem = msgspec.structs.replace(PROBLEM, convert=PROBLEM.convert + more / PROBLEM.price)
+def truths(more: float, possible: np.ndarray = ALL) -> dict[str, float]:
+    """Give what delay costs with an action that brings so much more, possible in some states."""
+    problem = msgspec.structs.replace(
+        PROBLEM,
+        convert=PROBLEM.convert + more / PROBLEM.price,
+        available=PROBLEM.available * (possible > 0),
+    )
     named = {}
     for point in range(problem.shape[0]):
         rule = np.zeros(problem.shape)
         rule[point:] = 1
         named[f"from {point + 1}"] = problem.value(rule)
         named[f"delta {point + 1}"] = float(problem.delta[point])
-        for state in range(problem.shape[1]):
+        for state in np.flatnonzero(possible > 0).tolist():
             named[f"D {point + 1} {state}"] = float(problem.delay_cost[point, state])
             named[f"M {point + 1} {state}"] = float(problem.miss_cost[point, state])
     return named
@@ -77,23 +84,31 @@ def flat(found: ActionDelay) -> dict[str, Any]:
     return named
 
 
-def test_each_action_has_its_own_cost_of_delay() -> None:
+@pytest.mark.parametrize("shares", [ALL, UNLESS_CALM], ids=["all", "unless calm"])
+@pytest.mark.parametrize("variant", ["adr", "adr2"])
+def test_each_action_has_its_own_cost_of_delay(variant: Variant, shares: np.ndarray) -> None:
+    logs = [draw(40_000, seed, shares=shares) for seed in range(12)]
+    runs = [evaluate_delay_by_action(log, variant=variant) for log in logs]
     for code, more in enumerate((0.0, MORE)):
-        want = truths(more)
-        runs = [flat(evaluate_delay_by_action(draw(40_000, seed))[code]) for seed in range(12)]
+        want = truths(more, shares if code == 0 else 1 - shares)
+        named = [flat(run[code]) for run in runs]
+        assert named[0].keys() == want.keys()
         for name, truth in want.items():
-            values = np.array([run[name].value for run in runs])
+            values = np.array([each[name].value for each in named])
             error = max(values.std(ddof=1) / np.sqrt(len(runs)), 1e-12)
             assert abs(values.mean() - truth) < 5 * error, (code, name, values.mean(), truth)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shares", [ALL, UNLESS_CALM], ids=["all", "unless calm"])
 @pytest.mark.parametrize("variant", ["adr", "adr2"])
-def test_intervals_by_action_cover_the_truth(variant: Variant) -> None:
-    want, reps = truths(0.0), 200  # 600 passed too
+def test_intervals_by_action_cover_the_truth(variant: Variant, shares: np.ndarray) -> None:
+    code = int(shares is UNLESS_CALM)  # the one that is not possible in every state
+    want, reps = truths((0.0, MORE)[code], (shares, 1 - shares)[code]), 200  # 600 passed too
     inside = dict.fromkeys(want, 0)
     for seed in range(reps):
-        found = flat(evaluate_delay_by_action(draw(20_000, seed), variant=variant)[0])
+        log = draw(20_000, seed, shares=shares)
+        found = flat(evaluate_delay_by_action(log, variant=variant)[code])
         for name, truth in want.items():
             inside[name] += found[name].low <= truth <= found[name].high
     for name, count in inside.items():
@@ -183,7 +198,8 @@ def test_the_command_tells_by_action_and_by_defect_type(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"p_chat": pl.lit(0.4)}, "add up to that of an act, 0.5"),
-        ({"p_chat": pl.lit(0.5), "p_coupon": pl.lit(0.0)}, "each above 0"),
+        ({"p_chat": pl.lit(0.5), "p_coupon": pl.lit(0.0)}, "above 0 for the one taken"),
+        ({"p_chat": pl.lit(0.6), "p_coupon": pl.lit(-0.1)}, "above 0 for the one taken"),
         ({"p_chat": pl.lit(None, pl.Float64)}, "add up"),
         ({"what": pl.lit("call")}, "one of .'chat', 'coupon'., got 'call'"),
         ({"what": pl.lit(None, pl.String)}, "got None"),

@@ -1,8 +1,9 @@
 """What waiting with each of several actions cost, where a journey sees at most one act.
 
-The question about one action compares taking it now with taking it at the next open point. An act
-of another kind ends a journey for this question as leaving does not: it happened by the log's
-choice, with a known probability, and is weighed out like every other choice.
+The question about one action compares taking it now with taking it at the next point at which it is
+possible. An act of another kind ends a journey for this question as leaving does not: it happened
+by the log's choice, with a known probability, and is weighed out like every other choice, also at
+points at which the action asked about was not possible.
 """
 
 import msgspec

@@ -29,7 +29,7 @@ def waiting_scores(journeys: Journeys, nuisance: Nuisance, variant: Variant = "a
     psi = np.zeros(journeys.is_open.shape)
     untreated, following = journeys.untreated, journeys.next_open
     outcome, never = journeys.outcome, np.zeros(len(journeys.outcome))
-    idle = journeys.idle
+    rows, alone = np.arange(len(outcome)), journeys.never_left
     for point in range(journeys.points):
         chance = journeys.propensity[:, point]
         act, wait = nuisance.act[:, point], nuisance.wait[:, point]
@@ -46,9 +46,11 @@ def waiting_scores(journeys: Journeys, nuisance: Nuisance, variant: Variant = "a
         else:
             act_next = value_at(nuisance.act, upcoming, outcome)
             correction = act_next - wait + acts_next * ~last / chance_next * (outcome - act_next)
-        waited = ~acted & ~journeys.left(point)
-        score = score - np.where(waited, correction / np.where(waited, idle[:, point], 1.0), 0.0)
-        psi[:, point] = np.where(journeys.is_open[:, point], score / untreated[:, point], 0.0)
+        # Where none is open any more, all that could have come between must have been declined.
+        waited = ~acted & (~last | alone)
+        before = np.where(waited, untreated[rows, upcoming], 1.0)
+        score = score / untreated[:, point] - np.where(waited, correction / before, 0.0)
+        psi[:, point] = np.where(journeys.is_open[:, point], score, 0.0)
     return psi
 
 
@@ -99,8 +101,8 @@ def policy_scores(
     Parameters
     ----------
     policy, needed
-        Shape (n, H): whether the policy acts; whether an act is worth more than none, which is
-        estimated (Q1 > V0) where None.
+        Shape (n, H): whether the policy acts, given that it is open; whether an act is worth more
+        than none, which is estimated (Q1 > V0) where None.
 
     Notes
     -----
@@ -121,9 +123,11 @@ def policy_scores(
     parts = {name: np.zeros(rows) for name in ("early", "late", "missed", "unnecessary")}
     acted_ever = journeys.act_at < journeys.points
     worth = nuisance.act > nuisance.never if needed is None else needed
+    decides = journeys.decides
     for point in range(journeys.points - 1, -1, -1):
-        at = _Point(journeys, nuisance, point, value)
-        acts, waits = at.is_open & policy[:, point], at.is_open & ~policy[:, point]
+        here = decides[:, point]
+        at = _Point(journeys, nuisance, point, value, here)
+        acts, waits = here & policy[:, point], here & ~policy[:, point]
         useful = worth[:, point]
         too_soon, late = at.waiting_term(), at.late_term(acted_ever, nuisance.late[:, point])
         both = at.acting_term()
@@ -132,8 +136,8 @@ def policy_scores(
         parts["late"] += np.where(acts, late, 0.0)
         parts["missed"] += np.where(acts, both - late, 0.0)
         step = np.where(acts, both, too_soon)
-        value = np.where(at.is_open, at.following + step, value)
-        weight *= np.where(at.is_open, at.agreement(policy[:, point]), 1.0)
+        value = np.where(here, at.following + step, value)
+        weight *= np.where(here, at.agreement(policy[:, point]), 1.0)
     return PolicyScores(value=value, weight=weight, **parts)
 
 
@@ -141,15 +145,14 @@ class _Point:
     """One decision point, for all journeys."""
 
     def __init__(
-        self, journeys: Journeys, nuisance: Nuisance, point: int, following: Floats
+        self, journeys: Journeys, nuisance: Nuisance, point: int, following: Floats, here: Bools
     ) -> None:
-        self.is_open = journeys.is_open[:, point]
         self._acted = journeys.act_at == point
         self.following = following
         self._outcome = journeys.outcome
         self._left = journeys.left(point)
-        self._chance = np.where(self.is_open, journeys.propensity[:, point], 0.5)
-        self._idle = np.where(self.is_open, journeys.idle[:, point], 0.5)
+        self._chance = np.where(journeys.is_open[:, point], journeys.propensity[:, point], 0.5)
+        self._idle = np.where(here, journeys.idle[:, point], 0.5)
         self._act, self._wait = nuisance.act[:, point], nuisance.follow[:, point]
 
     def waiting_term(self) -> Floats:

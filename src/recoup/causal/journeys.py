@@ -97,7 +97,8 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
         Which act it was; None where there is one action.
     other_at, other_propensity
         Where the question is about one action of several, see `of_action`: shape (n,), index of the
-        point where another was taken, H = never; shape (n, H), P(another). None else.
+        point where another was taken, H = never; shape (n, H), P(another), also where this one is
+        not possible. None else.
 
     Examples
     --------
@@ -135,9 +136,9 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def untreated(self) -> Floats:
-        """Shape (n, H): probability of no act before each point, G."""
+        """Shape (n, H + 1): probability of no act before each point, G, and of none at all."""
         stays = np.cumprod(self.idle, axis=1)
-        return np.hstack([np.ones((len(stays), 1)), stays[:, :-1]])
+        return np.hstack([np.ones((len(stays), 1)), stays])
 
     @property
     def idle(self) -> Floats:
@@ -145,11 +146,25 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
         chance = 1 - self.propensity
         return chance if self.other_propensity is None else chance - self.other_propensity
 
+    @property
+    def decides(self) -> Bools:
+        """Shape (n, H): whether an act of any kind was possible."""
+        if self.other_propensity is None:
+            return self.is_open
+        return np.asarray(self.is_open | (self.other_propensity > 0))
+
     def left(self, point: int) -> Bools:
         """Mark the journeys in which an action other than the one asked about was taken there."""
         if self.other_at is None:
             return np.zeros(len(self.outcome), np.bool_)
         return np.asarray(self.other_at == point)
+
+    @property
+    def never_left(self) -> Bools:
+        """Shape (n,): whether no action other than the one asked about was taken at all."""
+        if self.other_at is None:
+            return np.ones(len(self.outcome), np.bool_)
+        return np.asarray(self.other_at == self.points)
 
     def of_action(self, code: int) -> "Journeys":
         """Give the same log as seen by the question about one action: the others end a journey.
@@ -168,6 +183,7 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
         chance = self.actions.propensity[:, :, code]
         return msgspec.structs.replace(
             self,
+            is_open=chance > 0,
             act_at=np.where(mine, self.act_at, self.points),
             propensity=chance,
             other_at=np.where(mine, self.points, self.act_at),
@@ -178,11 +194,21 @@ class Journeys(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def next_open(self) -> Ints:
         """Shape (n, H): index of the first open point after each, H = none."""
-        following = np.full(self.is_open.shape, self.points, np.int64)
-        for point in range(self.points - 2, -1, -1):
-            nearest = np.where(self.is_open[:, point + 1], point + 1, following[:, point + 1])
-            following[:, point] = nearest
-        return following
+        return _first_after(self.is_open)
+
+    @property
+    def next_decision(self) -> Ints:
+        """Shape (n, H): index of the first point after each at which any act was possible."""
+        return _first_after(self.decides)
+
+
+def _first_after(marked: Bools) -> Ints:
+    points = marked.shape[1]
+    following = np.full(marked.shape, points, np.int64)
+    for point in range(points - 2, -1, -1):
+        nearest = np.where(marked[:, point + 1], point + 1, following[:, point + 1])
+        following[:, point] = nearest
+    return following
 
 
 def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
@@ -227,8 +253,8 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
     known
         Columns known at each point, by which the costs are told too, such as the defect type.
     action, action_propensities
-        Column: which action an act was; and action -> column of its probability. Without them there
-        is one.
+        Column: which action an act was; and action -> column of its probability, 0 where it was not
+        possible. Without them there is one action.
 
     Raises
     ------
@@ -392,14 +418,17 @@ def _actions(
              for c in chances.values()]  # fmt: skip
     propensity = np.where(found.is_open[:, :, None], np.stack(parts, axis=2), 0.0)
     added = np.abs(propensity.sum(axis=2) - found.propensity) <= _SLACK
-    possible = (propensity >= _LEAST_PROPENSITY).all(axis=2) | ~found.is_open
-    if not (added & possible).all():
-        journey, point = np.argwhere(~(added & possible))[0].tolist()
+    possible = ((propensity == 0) | (propensity >= _LEAST_PROPENSITY)).all(axis=2)
+    rows = np.flatnonzero(taken >= 0)
+    drawn = np.ones_like(added)
+    drawn[rows, found.act_at[rows]] = propensity[rows, found.act_at[rows], taken[rows]] > 0
+    if not (added & possible & drawn).all():
+        journey, point = np.argwhere(~(added & possible & drawn))[0].tolist()
         raise SchemaError(
-            f"Expected probabilities of actions, each above 0, that add up to that of an act, "
-            f"{found.propensity[journey, point]:g}, got {propensity[journey, point].tolist()} - at "
-            f"journey {journey}, point {point}",
-            hint="where not every action is possible, ask recoup.causal.evaluate_policy",
+            f"Expected probabilities of actions that add up to that of an act, "
+            f"{found.propensity[journey, point]:g}, and above 0 for the one taken, got "
+            f"{propensity[journey, point].tolist()} - at journey {journey}, point {point}",
+            hint="0 says that an action was not possible there",
         )
     return Actions(list(chances), taken, propensity)
 

@@ -208,21 +208,24 @@ class _Fit(msgspec.Struct, frozen=True):
         act, wait, never, follow, late = (np.zeros(shape) for _ in range(5))
         for point in range(log.points):
             act[:, point] = self._regress(point, log.act_at == point, log.outcome)
-        value, following = np.zeros(shape), log.next_open
+        value, upcoming_act, following = np.zeros(shape), np.zeros(shape), log.next_decision
         for point in range(log.points - 1, -1, -1):
             rows, upcoming = (log.act_at > point) & ~log.left(point), following[:, point]
-            wait[:, point] = self._regress(point, rows, value_at(act, upcoming, log.outcome))
+            later = value_at(upcoming_act, upcoming, log.outcome)
+            wait[:, point] = self._regress(point, rows, later)
             never[:, point] = self._regress(point, rows, value_at(never, upcoming, log.outcome))
             follow[:, point] = self._regress(point, rows, value_at(value, upcoming, log.outcome))
             late[:, point] = self._regress(
                 point, rows, (log.act_at < log.points).astype(np.float64)
             )
             value[:, point] = np.where(policy[:, point], act[:, point], follow[:, point])
+            here = log.is_open[:, point]
+            upcoming_act[:, point] = np.where(here, act[:, point], wait[:, point])
         return [act, wait, never, follow, late]
 
     def _regress(self, point: int, rows: Bools, target: Floats) -> Floats:
         log = self.journeys
-        here = log.is_open[:, point]
+        here = log.decides[:, point]
         learn = here & rows & self.train
         found = np.zeros(len(target))
         if not learn.any():
