@@ -22,6 +22,7 @@ from recoup.friction.intent_context import (
     encode_out_of_fold,
     learn_vocabulary,
 )
+from recoup.friction.intent_goals import goals_of
 from recoup.friction.intent_rows import IntentRows, collect_rows
 from recoup.friction.signals import SIGNAL_INDEX
 from recoup.friction.training import IntentSettings, evaluate_intent, fit_intent, train_intent
@@ -139,6 +140,25 @@ def test_rows_tell_what_an_event_shows_from_what_was_shown_before_and_where_it_s
     stands = ("add_to_cart", "begin_checkout", "begin_checkout", "page_view")
     event = rows.context[:, CONTEXT_COLUMNS.index("event")]
     assert event.tolist() == [CODE[name] for name in stands]
+
+
+def test_goals_are_what_the_session_goes_on_to_do_and_whether_its_visitor_ever_buys() -> None:
+    lines: list[Line] = [
+        (0, "a", "add_to_cart", None),
+        (1, "a", "view_cart", None),
+        (2, "a", "begin_checkout", None),
+        (3, "a", "page_view", None),
+        (100, "a", "page_view", None),
+        (101, "a", "purchase", "o1"),
+        (200, "b", "page_view", None),
+        (201, "b", "add_to_cart", None),
+    ]
+    rows = rows_of(lines)
+    goals = goals_of(rows)[np.argsort(rows.ts)].astype(int)
+    assert goals[:, 0].tolist() == [1, 1, 0, 0, 1, 0, 0]
+    assert goals[:, 1].tolist() == [0, 0, 0, 0, 0, 1, 0]
+    assert goals[:, 2].tolist() == [1, 0, 0, 0, 0, 0, 0]
+    assert goals[:, 3].tolist() == [1, 1, 1, 1, 1, 0, 0]
 
 
 def test_a_period_is_half_open_and_history_is_only_folded() -> None:

@@ -47,6 +47,15 @@ def by_hand(x: NDArray[np.float64], model: NetworkModel) -> NDArray[np.float64]:
     return np.asarray(model.level[0] + v @ model.direct + hidden @ model.second)
 
 
+def told_of(
+    table: NDArray[np.floating], label: NDArray[np.generic], weight: NDArray[np.float64]
+) -> "network._Told":
+    every, single = np.arange(table.shape[1]), np.float32
+    shares = np.array([1.0, 0.5], single)[: label.shape[1]]
+    rows = table.astype(single), label.astype(single), weight.astype(single)
+    return network._Told(*rows, every, every, shares)  # noqa: SLF001
+
+
 def test_joint_effects_are_found_that_a_line_cannot_follow() -> None:
     x, truth = sample(1)
     y, weight = labels(truth, 2), np.ones(len(truth))
@@ -104,16 +113,19 @@ def test_steps_follow_the_slope_of_the_weighted_loss() -> None:
     rng = np.random.default_rng(13)
     table = rng.normal(size=(50, 3)).astype(np.float32)
     table[rng.random(table.shape) < 0.2] = np.nan
-    label, weight = rng.random(50) < 0.3, rng.random(50) * 2.0
-    told = network._Told(table, label.astype(np.float32), weight.astype(np.float32))  # noqa: SLF001
-    parts = network._first_weights(6, 4, rng, 0.3)  # noqa: SLF001
-    found = network._slopes(told, np.arange(50), parts)  # noqa: SLF001
+    label, weight = rng.random((50, 2)) < 0.3, rng.random(50) * 2.0
+    told = told_of(table, label, weight)
+    parts = network._first_weights(6, 4, rng, told.rates())  # noqa: SLF001
+    mask = network._kept((50, 4), 0.3, rng)  # noqa: SLF001
+    assert set(np.unique(mask)) == {0.0, np.float32(1.0 / 0.7)}
+    found = network._slopes(told, np.arange(50), parts, mask)  # noqa: SLF001
 
     def mean_loss() -> float:
         first, bias, second, direct, level = (part.astype(np.float64) for part in parts)
         v = np.column_stack([np.nan_to_num(table, nan=0.0), np.isnan(table)])
-        raw = np.maximum(v @ first + bias, 0.0) @ second + v @ direct + level
-        return float(np.mean(weight * (np.logaddexp(0.0, raw) - label * raw)))
+        raw = (np.maximum(v @ first + bias, 0.0) * mask) @ second + v @ direct + level
+        losses = weight[:, None] * (np.logaddexp(0.0, raw) - label * raw)
+        return float(np.mean(losses @ [1.0, 0.5]))
 
     for part, slope in zip(parts, found, strict=True):
         for at in np.ndindex(part.shape):
@@ -128,17 +140,18 @@ def test_steps_follow_the_slope_of_the_weighted_loss() -> None:
 def test_steps_shorten_along_half_a_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[float, float]] = []
 
-    def slopes(_told: object, chosen: NDArray[np.int64], parts: list[Reals]) -> list[Reals]:
+    def slopes(
+        _told: object, chosen: NDArray[np.int64], parts: list[Reals], _kept: Reals
+    ) -> list[Reals]:
         assert len(chosen) == 4
-        seen.append((float(parts[4][0]), float(parts[3][0])))
+        seen.append((float(parts[4][0]), float(parts[3][0, 0])))
         return [np.ones_like(part) for part in parts]
 
     monkeypatch.setattr(network, "_slopes", slopes)
     settings = NetworkSettings(units=2, epochs=3, batch=4, rate=0.1, decay=0.5)
-    table, ones = np.zeros((9, 1), np.float32), np.ones(9, np.float32)
-    told = network._Told(table, ones, ones)  # noqa: SLF001
-    parts = network._fit_member(told, settings, np.random.default_rng(1), 0.3)  # noqa: SLF001
-    seen.append((float(parts[4][0]), float(parts[3][0])))
+    told = told_of(np.zeros((9, 1)), np.ones((9, 1)), np.ones(9))
+    parts = network._fit_member(told, settings, np.random.default_rng(1))  # noqa: SLF001
+    seen.append((float(parts[4][0]), float(parts[3][0, 0])))
     # Slopes that never change make each step as long as the plan says; the level does not decay.
     lengths = 0.05 * (1.0 + np.cos(np.pi * np.arange(6) / 6))
     level, direct = np.array(seen).T
@@ -163,3 +176,20 @@ def test_few_rows_do_and_labels_of_one_kind_are_refused() -> None:
     with pytest.raises(ModelError, match="one kind"):
         fit_network(x, np.zeros(3, bool), np.ones(3), QUICK)
     assert network_rows(x, no_network(3)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_labels_beside_teach_the_units_and_an_input_that_never_varied_has_no_weight() -> None:
+    x, truth = sample(16, 6_000)
+    x = np.column_stack([x, np.full(len(x), 3.0)])
+    often = labels(truth, 17)
+    rare = often & (np.random.default_rng(18).random(len(x)) < 0.02)
+    later, known = sample(19)
+    later = np.column_stack([later, np.full(len(later), 3.0)])
+    weight = np.ones(len(x))
+    alone = fit_network(x, rare, weight, LONG)
+    taught = fit_network(x, rare, weight, LONG, np.column_stack([often, np.zeros(len(x), bool)]))
+    match = [np.corrcoef(known, network_rows(later, each))[0, 1] for each in (alone, taught)]
+    assert match[1] > match[0] + 0.05
+    changed = later.copy()
+    changed[:, 4] = 50.0
+    np.testing.assert_array_equal(network_rows(changed, taught), network_rows(later, taught))

@@ -35,6 +35,7 @@ from recoup.friction.intent_context import (
     encode_out_of_fold,
     learn_vocabulary,
 )
+from recoup.friction.intent_goals import goals_of
 from recoup.friction.intent_rows import MOST_ROWS, IntentRows, Period, Store, collect_rows
 from recoup.models.calibration import Calibration, fit_calibration
 from recoup.models.linear import LinearModel, fit_linear, linear_rows, no_linear
@@ -118,9 +119,9 @@ class IntentSettings(msgspec.Struct, frozen=True):
     row_share: float = 0.7
     half_weight_events: float = 5.0
     rows_per_session: int = 8
-    linear_share: float = 0.15
+    linear_share: float = 0.1
     linear_l2: float = 1e-4
-    network_share: float = 0.35
+    network_share: float = 0.45
     network: NetworkSettings = NetworkSettings()
     folds: int = 5
     most_rows: int = MOST_ROWS
@@ -418,12 +419,13 @@ def _fit(
 
 
 def _fit_network(rows: IntentRows, settings: IntentSettings) -> NetworkModel:
-    """Fit the network to all rows, the context encoded out of fold."""
+    """Fit the network to all rows, the context encoded out of fold, and to goals beside."""
     if not settings.network_share:
         return no_network(len(_choose_inputs(rows.names)) + len(CONTEXT_COLUMNS))
     context = encode_out_of_fold(rows.labelled, rows.visitor % settings.folds)
     table = _matrix(rows, context)
-    return fit_network(table, rows.positive, _weights(rows, settings), settings.network)
+    weight = _weights(rows, settings)
+    return fit_network(table, rows.positive, weight, settings.network, goals_of(rows))
 
 
 def _draw(rows: IntentRows, most: int, seed: int) -> NDArray[np.bool_]:

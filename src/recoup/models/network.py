@@ -14,6 +14,7 @@ from recoup.models.squash import center_and_spread, scale, squash, squash_one
 _DECAY_FIRST: Final = 0.9
 _DECAY_SECOND: Final = 0.999
 _SMALL: Final = 1e-8
+_LEAST_RATE: Final = 1e-6
 
 Reals = NDArray[np.float32]
 
@@ -72,16 +73,22 @@ class NetworkSettings(msgspec.Struct, frozen=True):
         Step length at the start; it falls to 0 along half a cosine.
     decay
         By what share of the step length a step shrinks all weights.
+    dropout
+        Share of the hidden units that a row leaves out in a step, drawn anew.
+    beside
+        Weight of each further label; that of the label itself is 1.
     seed
         Of first weights and order of rows.
     """
 
-    units: int = 64
+    units: int = 96
     members: int = 2
-    epochs: int = 4
+    epochs: int = 6
     batch: int = 512
     rate: float = 2e-3
-    decay: float = 0.03
+    decay: float = 0.3
+    dropout: float = 0.2
+    beside: float = 0.3
     seed: int = 0
 
 
@@ -90,13 +97,20 @@ def fit_network(
     positive: NDArray[np.bool_],
     weight: NDArray[np.float64],
     settings: NetworkSettings,
+    beside: NDArray[np.bool_] | None = None,
 ) -> NetworkModel:
     """Fit to the weighted log loss by stochastic steps of falling length.
+
+    Further labels share the hidden units while these are fitted, and are then dropped: where the
+    label is rare, they teach the units what matters. An input that never varies is not learned
+    from, and has no weight.
 
     Parameters
     ----------
     features, positive, weight
         Shapes (n, d), (n,), (n,); NaN is missing.
+    beside
+        Further labels, shape (n, k).
 
     Raises
     ------
@@ -105,6 +119,9 @@ def fit_network(
 
     References
     ----------
+    Caruana, "Multitask learning", Machine Learning 28, 1997.
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15,
+    2014.
     Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
     """
     rate = float(np.average(positive, weights=weight))
@@ -113,20 +130,28 @@ def fit_network(
     table = squash(features, np.empty(features.shape, np.float32))
     center, spread = (part.astype(np.float32) for part in center_and_spread(table))
     table = scale(table, center, spread)
-    told = _Told(table, positive.astype(np.float32), (weight / weight.mean()).astype(np.float32))
+    labels = positive[:, None] if beside is None else np.column_stack([positive, beside])
+    told = _Told(
+        table,
+        labels.astype(np.float32),
+        (weight / weight.mean()).astype(np.float32),
+        *_varying(table),
+        np.array([1.0] + [settings.beside] * (labels.shape[1] - 1), np.float32),
+    )
     fitted = [
-        _fit_member(told, settings, np.random.default_rng([settings.seed, k]), rate)
+        _fit_member(told, settings, np.random.default_rng([settings.seed, k]))
         for k in range(settings.members)
     ]
     first, bias, second, direct, level = zip(*fitted, strict=True)
     return NetworkModel(
         center=center.astype(np.float64),
         spread=spread.astype(np.float64),
-        first=np.ascontiguousarray(np.concatenate(first, axis=1), np.float64),
+        first=np.ascontiguousarray(_spread_out(np.concatenate(first, axis=1), told)),
         bias=np.concatenate(bias).astype(np.float64),
-        second=np.concatenate(second).astype(np.float64) / settings.members,
-        direct=np.mean(direct, axis=0, dtype=np.float64),
-        level=np.mean(level, axis=0, dtype=np.float64),
+        second=np.concatenate([part[:, 0] for part in second]).astype(np.float64)
+        / settings.members,
+        direct=_spread_out(np.mean([part[:, :1] for part in direct], axis=0), told)[:, 0].copy(),
+        level=np.mean([part[:1] for part in level], axis=0, dtype=np.float64),
     )
 
 
@@ -185,31 +210,63 @@ def _score_rows(
 
 
 class _Told(NamedTuple):
-    """Squashed and scaled rows, NaN where unknown, with labels and weights."""
+    """Squashed and scaled rows, NaN where unknown, with labels and weights.
+
+    ``label`` has shape (n, k), the first the one that matters, and ``shares`` their weights, shape
+    (k,). ``values`` and ``gaps`` are the columns whose value, and whose being unknown, varies.
+    """
 
     table: Reals
     label: Reals
     weight: Reals
+    values: NDArray[np.int64]
+    gaps: NDArray[np.int64]
+    shares: Reals
+
+    def inputs(self, chosen: NDArray[np.int64]) -> Reals:
+        rows = self.table[chosen]
+        missing = np.isnan(rows)
+        rows[missing] = 0.0
+        return np.concatenate(
+            [rows[:, self.values], missing[:, self.gaps]], axis=1, dtype=np.float32
+        )
+
+    def rates(self) -> NDArray[np.float64]:
+        found = np.average(self.label, axis=0, weights=self.weight)
+        return np.asarray(np.clip(found, _LEAST_RATE, 1.0 - _LEAST_RATE))
 
 
-def _fit_member(
-    told: _Told, settings: NetworkSettings, rng: np.random.Generator, rate: float
-) -> list[Reals]:
+def _varying(table: Reals) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    low, high = np.fmin.reduce(table, axis=0), np.fmax.reduce(table, axis=0)
+    unknown = np.isnan(table).sum(axis=0)
+    return np.flatnonzero(high > low), np.flatnonzero((unknown > 0) & (unknown < len(table)))
+
+
+def _spread_out(weights: Reals, told: _Told) -> NDArray[np.float64]:
+    """Put the weights of inputs that vary in their places, and 0 in the others."""
+    width = told.table.shape[1]
+    out = np.zeros((2 * width, weights.shape[1]))
+    out[np.r_[told.values, width + told.gaps]] = weights
+    return out
+
+
+def _fit_member(told: _Told, settings: NetworkSettings, rng: np.random.Generator) -> list[Reals]:
     """Fit first weights, bias, second weights, direct weights and level."""
-    rows, width = told.table.shape
-    parts = _first_weights(2 * width, settings.units, rng, rate)
+    rows, width = len(told.table), len(told.values) + len(told.gaps)
+    parts = _first_weights(width, settings.units, rng, told.rates())
     moments = [(np.zeros_like(part), np.zeros_like(part)) for part in parts]
     batch = min(settings.batch, rows)
     steps, step = settings.epochs * (rows // batch), 0
     for _ in range(settings.epochs):
         order = rng.permutation(rows)
         for start in range(0, rows - batch + 1, batch):
-            slopes = _slopes(told, order[start : start + batch], parts)
+            kept = _kept((batch, settings.units), settings.dropout, rng)
+            slopes = _slopes(told, order[start : start + batch], parts, kept)
             length = settings.rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
             step += 1
             for part, moment, slope in zip(parts, moments, slopes, strict=True):
                 change = _change(moment, slope, step)
-                if part.size > 1:
+                if part is not parts[-1]:
                     change += settings.decay * part
                 np.subtract(part, np.float32(length) * change, out=part)
     return parts
@@ -224,25 +281,33 @@ def _change(moment: tuple[Reals, Reals], slope: Reals, step: int) -> Reals:
     return np.asarray(mean / (1.0 - _DECAY_FIRST**step) / size, np.float32)
 
 
-def _first_weights(width: int, units: int, rng: np.random.Generator, rate: float) -> list[Reals]:
+def _kept(shape: tuple[int, int], dropout: float, rng: np.random.Generator) -> Reals:
+    """Draw which units each row keeps: 0, or what makes up for those left out."""
+    if not dropout:
+        return np.ones(shape, np.float32)
+    drawn = rng.random(shape, dtype=np.float32) >= dropout
+    return np.asarray(drawn / np.float32(1.0 - dropout), np.float32)
+
+
+def _first_weights(
+    width: int, units: int, rng: np.random.Generator, rates: NDArray[np.float64]
+) -> list[Reals]:
     return [
-        (rng.normal(size=(width, units)) / math.sqrt(width)).astype(np.float32),
+        (rng.normal(size=(width, units)) / math.sqrt(max(width, 1))).astype(np.float32),
         np.zeros(units, np.float32),
-        (rng.normal(size=units) * 0.5 / math.sqrt(units)).astype(np.float32),
-        np.zeros(width, np.float32),
-        np.full(1, math.log(rate / (1.0 - rate)), np.float32),
+        (rng.normal(size=(units, len(rates))) * 0.5 / math.sqrt(units)).astype(np.float32),
+        np.zeros((width, len(rates)), np.float32),
+        np.log(rates / (1.0 - rates)).astype(np.float32),
     ]
 
 
-def _slopes(told: _Told, chosen: NDArray[np.int64], parts: list[Reals]) -> list[Reals]:
+def _slopes(told: _Told, chosen: NDArray[np.int64], parts: list[Reals], kept: Reals) -> list[Reals]:
     """Give the slopes of the batch's mean loss."""
     first, bias, second, direct, level = parts
-    rows = told.table[chosen]
-    missing = np.isnan(rows)
-    rows[missing] = 0.0
-    v = np.concatenate([rows, missing.astype(np.float32)], axis=1)
-    hidden = np.maximum(v @ first + bias, 0.0)
+    v = told.inputs(chosen)
+    hidden = np.maximum(v @ first + bias, 0.0) * kept
     p = 0.5 * (1.0 + np.tanh(0.5 * (hidden @ second + v @ direct + level)))
-    error = told.weight[chosen] * (p - told.label[chosen]) / np.float32(len(chosen))
-    back = error[:, None] * second * (hidden > 0.0)
-    return [v.T @ back, back.sum(axis=0), hidden.T @ error, v.T @ error, error.sum(keepdims=True)]
+    weight = told.weight[chosen][:, None] * told.shares / np.float32(len(chosen))
+    error = weight * (p - told.label[chosen])
+    back = (error @ second.T) * (hidden > 0.0) * kept
+    return [v.T @ back, back.sum(axis=0), hidden.T @ error, v.T @ error, error.sum(axis=0)]
