@@ -56,7 +56,7 @@ class IntentTables(NamedTuple):
     calibration: NDArray[np.float64]
     row: NDArray[np.float64]
     reach: NDArray[np.int64]
-    hidden: NDArray[np.float64]
+    hidden: NDArray[np.float32]
     effects: SignalEffects
     step: int
 
@@ -169,7 +169,7 @@ class IntentModel:
             calibration=np.array([c.a, c.b, c.c]),
             row=np.empty(self.learned.trees.n_features),
             reach=np.empty(self.learned.trees.n_trees, np.int64),
-            hidden=np.empty(len(network.bias)),
+            hidden=np.empty(len(network.bias), np.float32),
             effects=self.learned.effects,
             step=self._step,
         )

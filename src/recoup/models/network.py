@@ -30,8 +30,11 @@ class NetworkModel(NamedTuple):
     center, spread
         One per feature, shape (d,).
     first
-        Weights of the hidden units, shape (2 d, units).
-    bias, second
+        Weights of the hidden units, shape (2 d, units), in single precision: they are most of a
+        score's work.
+    bias
+        Shape (units,), in single precision.
+    second
         Shape (units,).
     direct
         Weights that pass the hidden units by, shape (2 d,).
@@ -49,8 +52,8 @@ class NetworkModel(NamedTuple):
 
     center: NDArray[np.float64]
     spread: NDArray[np.float64]
-    first: NDArray[np.float64]
-    bias: NDArray[np.float64]
+    first: Reals
+    bias: Reals
     second: NDArray[np.float64]
     direct: NDArray[np.float64]
     level: NDArray[np.float64]
@@ -146,8 +149,8 @@ def fit_network(
     return NetworkModel(
         center=center.astype(np.float64),
         spread=spread.astype(np.float64),
-        first=np.ascontiguousarray(_spread_out(np.concatenate(first, axis=1), told)),
-        bias=np.concatenate(bias).astype(np.float64),
+        first=_spread_out(np.concatenate(first, axis=1), told).astype(np.float32),
+        bias=np.concatenate(bias),
         second=np.concatenate([part[:, 0] for part in second]).astype(np.float64)
         / settings.members,
         direct=_spread_out(np.mean([part[:, :1] for part in direct], axis=0), told)[:, 0].copy(),
@@ -161,8 +164,8 @@ def no_network(width: int) -> NetworkModel:
     return NetworkModel(
         zeros,
         np.ones(width),
-        np.zeros((2 * width, 0)),
-        none,
+        np.zeros((2 * width, 0), np.float32),
+        none.astype(np.float32),
         none,
         np.zeros(2 * width),
         np.zeros(1),
@@ -172,14 +175,12 @@ def no_network(width: int) -> NetworkModel:
 def network_rows(features: NDArray[np.float64], model: NetworkModel) -> NDArray[np.float64]:
     """Give the log-odds of rows of shape (n, d): shape (n,)."""
     out = np.empty(len(features))
-    _score_rows(np.ascontiguousarray(features), model, np.empty(len(model.bias)), out)
+    _score_rows(np.ascontiguousarray(features), model, np.empty(len(model.bias), np.float32), out)
     return out
 
 
 @njit(cache=True, nogil=True)
-def network_one(
-    row: NDArray[np.float64], model: NetworkModel, hidden: NDArray[np.float64]
-) -> float:
+def network_one(row: NDArray[np.float64], model: NetworkModel, hidden: Reals) -> float:
     """Give the log-odds of one row, in compiled code; ``hidden`` is scratch, shape (units,)."""
     total = model.level[0]
     width, units = row.shape[0], hidden.shape[0]
@@ -191,8 +192,9 @@ def network_one(
         else:
             v = squash_one(x, model.center[j], model.spread[j])
         total += model.direct[at] * v
+        short = np.float32(v)
         for k in range(units):
-            hidden[k] += model.first[at, k] * v
+            hidden[k] += model.first[at, k] * short
     for k in range(units):
         total += model.second[k] * max(hidden[k], 0.0)
     return float(total)
@@ -202,7 +204,7 @@ def network_one(
 def _score_rows(
     features: NDArray[np.float64],
     model: NetworkModel,
-    hidden: NDArray[np.float64],
+    hidden: Reals,
     out: NDArray[np.float64],
 ) -> None:
     for i in range(features.shape[0]):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recoup.errors import ModelError
 
-_DTYPES: Final = ("<f8", "<i8", "<i4", "<u4", "|i1")
+_DTYPES: Final = ("<f8", "<f4", "<i8", "<i4", "<u4", "|i1")
 
 
 class _Packed(msgspec.Struct, array_like=True):
