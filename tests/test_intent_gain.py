@@ -102,14 +102,10 @@ def test_intent_beats_the_quick_model_over_weekly_origins(rows: IntentRows) -> N
     found = [compare(rows, *week) for week in WEEKS]
     for gain, measures in found:
         print(gain, measures)  # noqa: T201
-        assert gain.pr_auc.value > 0.0
+        assert gain.pr_auc.low > 0.0
         assert gain.log_loss.low > 0.0
         assert measures["auc"] > measures["quick_auc"]
         assert measures["pr_auc_first_cart"] > measures["quick_pr_auc_first_cart"]
-    # The weeks share no session: their errors are independent.
-    mean = np.mean([gain.pr_auc.value for gain, _ in found])
-    error = np.sqrt(sum((gain.pr_auc.width / 3.92) ** 2 for gain, _ in found)) / len(found)
-    assert mean - 1.96 * error > 0.0
 
 
 def test_rows_of_the_real_log(rows: IntentRows) -> None:
