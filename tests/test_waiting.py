@@ -150,6 +150,21 @@ def test_a_careful_reader_is_told_only_once_they_have_fallen_silent() -> None:
     assert tick(waiting, 200.0).look.tolist() == [1]
 
 
+def test_who_was_seen_on_the_page_is_more_likely_to_come_back() -> None:
+    """Of two who have waited for 100 s, the one who scrolled at 50 s had not left by then."""
+    waiting = Waiting(model())
+    lines = [(0.0, 1, "page_view"), (0.0, 2, "page_view"), (50.0, 2, "scroll")]
+    moment = moment_of(lines)
+    waiting.step(moment, NO_TICKS)
+    due = tick(waiting, 100.0)
+    assert due.hesitation[0] == due.hesitation[1]
+    expected = model().expect(moment.batch, moment.rows, moment.stage)
+    by_now, by_then = (hesitation(model().shapes, expected, np.full(3, s)) for s in (100.0, 50.0))
+    stays = expected.goes_on * (1.0 - by_now) / (1.0 - by_then)
+    assert due.p_returns[1] == pytest.approx(stays[1] / (stays[1] + 1.0 - expected.goes_on[1]))
+    assert due.p_returns[1] > 2.0 * due.p_returns[0]
+
+
 @pytest.mark.parametrize("event", ["page_timing", "stock_status", "delivery", "payment_error"])
 def test_what_no_shopper_does_is_no_sign_of_reading(event: str) -> None:
     waiting = Waiting(model())

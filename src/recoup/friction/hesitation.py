@@ -217,10 +217,22 @@ def hesitation(
 
 
 def p_returns(
-    shapes: Shapes, wait: Expected, elapsed_s: NDArray[np.float64]
+    shapes: Shapes,
+    wait: Expected,
+    elapsed_s: NDArray[np.float64],
+    present_s: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Give P(still goes on by themselves within the session | waited so long): shape (n,)."""
+    """Give P(still goes on by themselves within the session | waited so long): shape (n,).
+
+    Parameters
+    ----------
+    present_s
+        Seconds of the wait at which the shopper was last seen to do something on the page: until
+        then they had not left. None where nobody was, as if at its beginning alone.
+    """
     remaining = wait.goes_on * (1.0 - hesitation(shapes, wait, elapsed_s))
+    if present_s is not None:
+        remaining /= np.maximum(1.0 - hesitation(shapes, wait, present_s), _TINY)
     return np.asarray(remaining / np.maximum(remaining + 1.0 - wait.goes_on, _TINY))
 
 

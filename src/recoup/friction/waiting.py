@@ -36,8 +36,8 @@ LOOKS_S: Final = (30, 120, 600)
 
 _LIMIT_US: Final = int(LIMIT_S * MICROS)
 _USED, _INTENT, _STAGE, _SINCE, _DUE, _LOOK, _EVENT = range(7)
-_GOES_ON, _CENTER, _SPREAD, _SHAPE, _PATIENCE = range(7, 12)
-_WIDTH: Final = 12
+_GOES_ON, _CENTER, _SPREAD, _SHAPE, _PATIENCE, _PRESENT = range(7, 13)
+_WIDTH: Final = 13
 _WAITS: Final = slice(_SINCE, _WIDTH)
 _OF, _TS, _WATERMARK, _WAIT, _COUNTS, _TOLD, _REACHED, _ACTED = range(8)
 _SESSION, _TICK = _WIDTH, _WIDTH + 1
@@ -63,7 +63,8 @@ class Due(msgspec.Struct, frozen=True):
         P(purchase later in this session) and funnel stage, as of the session's latest event.
     goes_on, hesitation, p_returns
         P(goes on within the session) as the wait began; P(would have gone on by now, given that
-        they go on at all); P(still comes back by themselves within the session).
+        they go on at all); P(still comes back by themselves within the session), given when they
+        were last seen to do something.
     """
 
     ts: Words
@@ -137,7 +138,7 @@ class Waiting:
     when it is too long, and again :data:`LOOKS_S` later while it lasts: that is when waits that a
     policy chose end. Who does something on the page is still there, a careful reader, say: a wait
     is told no sooner than nothing at all was done for as long as makes it too long. State is
-    104 bytes a session with a step in the last 30 minutes; beyond ``max_sessions`` the longest
+    112 bytes a session with a step in the last 30 minutes; beyond ``max_sessions`` the longest
     silent are forgotten.
 
     Parameters
@@ -226,6 +227,7 @@ class Waiting:
         intent, goes_on, center, spread = (_floats(found[:, column]) for column in _REALS)
         wait = Expected(goes_on, center, spread, found[:, _SHAPE])
         elapsed_s = (ts - since) / MICROS
+        present_s = np.minimum((found[:, _PRESENT] - since) / MICROS, elapsed_s)
         session = found[:, _SESSION]
         visitors = [self._visitors.get(key) for key in session.tolist()]
         return Due(
@@ -240,7 +242,7 @@ class Waiting:
             stage=found[:, _STAGE],
             goes_on=goes_on,
             hesitation=hesitation(self.model.shapes, wait, elapsed_s),
-            p_returns=p_returns(self.model.shapes, wait, elapsed_s),
+            p_returns=p_returns(self.model.shapes, wait, elapsed_s, present_s),
         )
 
     def _note(self, moment: Moment, at: Words) -> None:
@@ -313,6 +315,7 @@ def _begun(ts: Words, key: NDArray[np.generic], wait: Expected, patience: Floats
     """Give waits as rows of the memory."""
     rows = np.zeros((len(ts), _WIDTH), np.int64)
     rows[:, _SINCE], rows[:, _EVENT], rows[:, _SHAPE] = ts, key, wait.shape
+    rows[:, _PRESENT] = ts
     rows[:, _PATIENCE] = np.ceil(patience * MICROS).astype(np.int64)
     rows[:, _DUE] = ts + rows[:, _PATIENCE]
     for column, part in zip(_REALS[1:], wait[:3], strict=True):
@@ -365,8 +368,8 @@ def _fold(
         if event[_WAIT] >= 0 and event[_TS] >= own[_SINCE]:
             own[_WAITS] = begun[event[_WAIT], _WAITS]
             own[_DUE] = max(own[_DUE], event[_WATERMARK])
-        elif event[_ACTED] and own[_LOOK] == 0 and own[_DUE] > 0:
-            own[_DUE] = max(own[_DUE], event[_TS] + own[_PATIENCE])
+        elif event[_ACTED]:
+            _stay(own, event[_TS])
         if event[_TS] >= own[_USED]:
             own[_USED], own[_INTENT] = event[_TS], event[_TOLD]
         own[_STAGE] = event[_REACHED]
@@ -378,6 +381,14 @@ def _fold(
         if keys[at] != 0 and 0 < rows[at, _DUE] <= ticks[-1]:
             made = _tell(keys[at], rows[at], ticks, before, events.shape[0], out, made)
     return made
+
+
+@njit(cache=True, nogil=True)
+def _stay(own: Words, ts: int) -> None:
+    """Note that the shopper did something on the page: the silence begins anew."""
+    own[_PRESENT] = max(own[_PRESENT], ts)
+    if own[_DUE] > 0 and own[_LOOK] == 0:
+        own[_DUE] = max(own[_DUE], ts + own[_PATIENCE])
 
 
 @njit(cache=True, nogil=True)
