@@ -9,7 +9,7 @@ import typer
 from scipy import stats
 from typer.testing import CliRunner
 
-from recoup.causal.arms import ArmMean, compare_arms
+from recoup.causal.arms import ArmMean, Sums, compare_arms
 from recoup.causal.assignment import Layer, Trial, position, switchback
 from recoup.causal.experiment_metrics import Metric
 from recoup.causal.experiment_plan import ExperimentPlan, plan_experiment
@@ -54,6 +54,31 @@ def test_the_rows_needed_give_the_power_asked_for() -> None:
     assert stats.binomtest(found, reps).proportion_ci(0.99).high > 0.79
     assert stats.binomtest(found, reps).proportion_ci(0.99).low < 0.81
     assert detectable_rise(rate, *sizes) == pytest.approx(risen - rate, rel=1e-2)
+
+
+def test_a_sequential_plan_finds_by_its_end_what_it_looked_for() -> None:
+    sure = Strictness(sequential=True)
+    rows = round(rows_needed(1.0, 0.2, strictness=sure) / 2) * 2
+    assert 1.8 < rows / rows_needed(1.0, 0.2) < 2.0
+    rng, found, stopped = np.random.default_rng(3), 0, []
+    looks = np.unique(np.linspace(0.1, 1, 10) * rows // 2).astype(int)
+    for _ in range(400):
+        control, treated = rng.normal(size=rows // 2), rng.normal(0.2, size=rows // 2)
+        for look in looks.tolist():
+            arms = [
+                ArmMean.from_sums(Sums(look, float(y[:look].sum()), float((y[:look] ** 2).sum())))
+                for y in (control, treated)
+            ]
+            if compare_arms(arms[0], arms[1], test="anytime", tuned_at=rows).p_value <= 0.05:
+                found += 1
+                stopped.append(look / looks[-1])
+                break
+    assert 0.78 < found / 400 < 0.9
+    assert np.mean(stopped) < 0.75
+
+
+def test_few_clusters_need_more_than_many() -> None:
+    assert detectable_effect(1.0, 5, 5, freedom=8) > 1.1 * detectable_effect(1.0, 5, 5)
 
 
 def test_clusters_multiply_the_variance_by_their_design_effect() -> None:
@@ -173,7 +198,8 @@ def test_a_plan_reads_what_each_length_would_have_found() -> None:
     week = found.durations[6]
     early = table.filter(pl.col("ts") < dt.datetime(2026, 3, 8, tzinfo=dt.UTC))
     per = early.group_by("visitor").agg(pl.col("orders").sum())["orders"].to_numpy()
-    want = detectable_effect(per.var(ddof=1), len(per) / 2, len(per) / 2) / per.mean()
+    half, freedom = len(per) / 2, len(per) - 2
+    want = detectable_effect(per.var(ddof=1), half, half, freedom=freedom) / per.mean()
     assert (week.days, week.units) == (7, len(per))
     assert week.relative == pytest.approx(want)
     assert not week.extrapolated

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from recoup.causal import Metric, Rules, evaluate_experiment, evaluate_switchback, plan_switchback
 from recoup.causal.assignment import switchback
+from recoup.causal.power import Strictness
 from recoup.cli.app import app
 from recoup.errors import ConfigError, SchemaError
 
@@ -130,6 +131,9 @@ def test_logs_that_are_no_switchback_are_refused() -> None:
         evaluate_switchback(log, metrics=[], **ARMS)
     with pytest.raises(SchemaError, match="mean other than 0"):
         plan_switchback(log.with_columns(orders=0), metric=ORDERS[0], effect=0.1, **COLUMNS)
+    peeking = Strictness(sequential=True)
+    with pytest.raises(ConfigError, match="read once"):
+        plan_switchback(log, metric=ORDERS[0], effect=0.1, strictness=peeking, **COLUMNS)
     short = evaluate_switchback(log, metrics=ORDERS, **ARMS)
     assert short.pairs == 24
     assert not short.warnings

@@ -228,9 +228,10 @@ def _duration(
 ) -> Duration:
     mean, variance, units = moments
     effect = relative = math.inf
-    if mean != 0 and units > 0:
+    if mean != 0 and units > 2:  # noqa: PLR2004 - Student's errors of two arms
         control, treated = units * (1 - share), units * share
-        effect = detectable_effect(variance, control, treated, strictness=sure)
+        freedom = units - 2
+        effect = detectable_effect(variance, control, treated, freedom=freedom, strictness=sure)
         relative = effect / abs(mean)
     return Duration(
         days=days, units=units, detectable=effect, relative=relative, extrapolated=not known

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 from scipy import optimize, stats
 
-from recoup.causal.estimate import Floats, Ints, normal_quantile
+from recoup.causal.estimate import Floats, Ints
+from recoup.causal.sequences import normal_mixture_bound
 from recoup.errors import ConfigError
 
 
@@ -24,24 +25,40 @@ class Strictness(msgspec.Struct, frozen=True):
         One less the chance to find an effect where there is none.
     power
         Chance to find an effect of the size looked for.
+    sequential
+        Whether it may be read, and stopped, at every look (``test="anytime"``), tuned at the size
+        that is planned. By that size the effect is found with the power asked for, often sooner.
 
     Examples
     --------
-    >>> round(Strictness().reach, 4)
+    >>> round(Strictness().reach(), 4)
     2.8016
+    >>> round((Strictness(sequential=True).reach() / Strictness().reach()) ** 2, 2)  # more rows
+    1.91
     """
 
     level: float = 0.95
     power: float = 0.8
+    sequential: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.power < 1:
             raise ConfigError(f"Expected a power in (0, 1), got {self.power}", hint="use 0.8")
 
-    @property
-    def reach(self) -> float:
-        """Standard errors that an effect must be away from 0."""
-        return normal_quantile(self.level) + float(stats.norm.ppf(self.power))
+    def reach(self, freedom: float = math.inf) -> float:
+        """Give the standard errors that an effect must be away from 0.
+
+        Parameters
+        ----------
+        freedom
+            Degrees of freedom of the errors' estimate; many in a sequential test.
+        """
+        if self.sequential:
+            alpha = 1 - self.level
+            bound = normal_mixture_bound(1.0, alpha, 1.0, alpha_optimal=alpha, sides=2)
+            return bound + float(stats.norm.ppf(self.power))
+        sides = (0.5 + self.level / 2, self.power)
+        return sum(float(stats.t.ppf(side, freedom)) for side in sides)
 
 
 def rows_needed(
@@ -76,7 +93,7 @@ def rows_needed(
     other = variance if treated_variance is None else treated_variance
     sure = strictness or Strictness()
     each = variance / (1 - share) + other / share
-    return design_effect * each * (sure.reach / effect) ** 2
+    return design_effect * each * (sure.reach() / effect) ** 2
 
 
 def detectable_effect(
@@ -85,6 +102,7 @@ def detectable_effect(
     treated: float,
     *,
     design_effect: float = 1.0,
+    freedom: float = math.inf,
     strictness: Strictness | None = None,
 ) -> float:
     """Give the smallest difference of means found with the power asked for.
@@ -95,6 +113,8 @@ def detectable_effect(
         Of a row; the arm's is taken to be the control's.
     control, treated
         Rows of either side.
+    freedom
+        Degrees of freedom, where rows (or clusters) are few.
 
     Examples
     --------
@@ -102,7 +122,7 @@ def detectable_effect(
     0.02
     """
     sure = strictness or Strictness()
-    return sure.reach * math.sqrt(design_effect * variance * (1 / control + 1 / treated))
+    return sure.reach(freedom) * math.sqrt(design_effect * variance * (1 / control + 1 / treated))
 
 
 def detectable_rise(
@@ -117,7 +137,7 @@ def detectable_rise(
     >>> round(detectable_rise(0.1, 1000, 1010), 4)
     0.0406
     """
-    reach, room = (strictness or Strictness()).reach, 1 - rate
+    reach, room = (strictness or Strictness()).reach(), 1 - rate
 
     def excess(rise: float) -> float:
         risen = rate + rise

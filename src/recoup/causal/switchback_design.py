@@ -206,6 +206,11 @@ def plan_switchback(
     if effect == 0:
         raise ConfigError("Expected an effect other than 0, got 0", hint="0.02 for 2 %")
     sure = strictness or Strictness()
+    if sure.sequential:
+        raise ConfigError(
+            "Expected a switchback to be read once, at its end, got a sequential plan",
+            hint="leave out --sequential",
+        )
     blocks = _Blocks.of(table, region, time, block_hours, leave_out_hours)
     top, bottom = blocks.sums(table, metric)
     mean, variance = _noise(top, bottom, metric.name)
@@ -376,5 +381,4 @@ def _noise(top: Floats, bottom: Floats, name: str) -> tuple[float, float]:
 def _detectable(variance: float, pairs: float, sure: Strictness) -> float:
     if pairs < 2:  # noqa: PLR2004 - one pair has no spread
         return math.inf
-    reach = sum(float(stats.t.ppf(at, pairs - 1)) for at in ((1 + sure.level) / 2, sure.power))
-    return reach * math.sqrt(variance / pairs)
+    return sure.reach(pairs - 1) * math.sqrt(variance / pairs)

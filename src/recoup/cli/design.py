@@ -41,6 +41,10 @@ def design_command(  # noqa: PLR0913 - one argument an option
     level: Annotated[
         float, typer.Option(help="One less the chance to find an effect where there is none.")
     ] = 0.95,
+    sequential: Annotated[
+        bool,
+        typer.Option("--sequential", help="To be read at every look: it needs more, at the most."),
+    ] = False,
     block_hours: Annotated[
         float | None,
         typer.Option(min=0, help="A switchback: regions act in one of every two blocks this long."),
@@ -63,7 +67,11 @@ def design_command(  # noqa: PLR0913 - one argument an option
     from recoup.causal.power import Strictness
     from recoup.causal.switchback_design import plan_switchback
 
-    log, measured, sure = read_table(table), Metric.parse(metric), Strictness(level, power)
+    log, measured, sure = (
+        read_table(table),
+        Metric.parse(metric),
+        Strictness(level, power, sequential),
+    )
     if block_hours is None:
         found = plan_experiment(
             log,
