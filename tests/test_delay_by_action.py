@@ -19,7 +19,7 @@ from recoup.causal.journeys import Actions, Journeys, Known
 from recoup.causal.known_truth import Paths, reference_problem
 from recoup.causal.policy_search import search_policies
 from recoup.cli.app import app
-from recoup.errors import SchemaError
+from recoup.errors import ConfigError, SchemaError
 
 PROBLEM = reference_problem(closing=True)
 PATHS, FOUR_FOLDS = PROBLEM.paths(), PROBLEM.paths(folds=4)
@@ -225,3 +225,18 @@ def test_policy_search_about_one_action_weighs_the_others_out() -> None:
     rule = {"stuck or leaving": [[0, 1, 1]] * 4}
     found = search_policies(log.of_action(0), rule).advantage
     assert abs(found.value - best) < 4 * found.se
+
+
+def test_labels_with_few_acts_are_refused_and_too_many_told() -> None:
+    log = draw(2_000, 3)
+    assert log.count is not None
+    first = np.ones((len(log.outcome), 1), np.int64)
+    first[np.flatnonzero((log.count == 1) & log.is_open[:, 0])[:5]] = 0
+    rare = Known("rare", ["five", "rest"], np.repeat(first, log.points, axis=1))
+    found = evaluate_delay(msgspec.structs.replace(log, known=[rare])).delay_cost_by_label["rare"]
+    refused = {(each.time, each.label): each.refused for each in found}
+    assert "effective sample size" in str(refused[1, "five"])
+    assert refused[1, "rest"] is None
+    many = Known("id", list(range(300)), np.repeat(first, log.points, axis=1))
+    with pytest.raises(ConfigError, match="at most 200 labels, got 300 in 'id'"):
+        evaluate_delay(msgspec.structs.replace(log, known=[many]))

@@ -170,7 +170,8 @@ def test_a_miss_is_told_by_type_of_defect() -> None:
     assert first["K5"].low < 4 < first["K5"].high
     assert first["C2"].low < -3 < first["C2"].high
     text = page.learning_markdown(found, source="shop")
-    assert "| any other reason |" in text
+    assert first[learning.OTHER].refused is not None
+    assert "| any other reason |" not in text
     assert text.index("| Payment declined | ") < text.index("| Fee shock | ")
     assert "Missing costs" in page.learning_html(found, source="shop")
 

@@ -31,7 +31,7 @@ from recoup.causal.delay_scores import (
     starting_scores,
     waiting_scores,
 )
-from recoup.causal.delay_support import Support, effective_size, support_at
+from recoup.causal.delay_support import Support, act_weights, effective_size, support_at
 from recoup.causal.estimate import (
     Estimate,
     Floats,
@@ -61,6 +61,8 @@ class AtTime(Estimate, frozen=True, kw_only=True):
         Label of the point.
     state, segment, label
         Of the state or segment it is for, or what else was known there; None where it is for all.
+    refused
+        By state or label: why too few acts stand behind it to be used, or None.
 
     Examples
     --------
@@ -72,6 +74,7 @@ class AtTime(Estimate, frozen=True, kw_only=True):
     state: object = None
     segment: object = None
     label: object = None
+    refused: str | None = None
 
 
 class Delayed(AtTime, frozen=True, kw_only=True):
@@ -345,14 +348,22 @@ def _by_label(mean_of: _Means, effect: Floats, known: Known) -> list[AtTime]:
     Right for any label that is known at the point, in the state or not: the weights are known.
     """
     log, found = mean_of.log, []
+    if len(known.labels) > MOST_STATES:
+        raise ConfigError(
+            f"Expected at most {MOST_STATES} labels, got {len(known.labels)} in {known.name!r}",
+            hint="band it, or put the rare ones together",
+        )
     untreated = log.untreated
     for point, time in enumerate(log.times):
+        acted = act_weights(log, point)
         for code, label in enumerate(known.labels):
             here = log.is_open[:, point] & (known.code[:, point] == code)
             if here.any():
                 weight = here / untreated[:, point]
                 each = mean_of.ratio(effect[:, point] * here, weight)
-                found.append(_labelled(each, time=time, label=label))
+                reason = refusal(*effective_size(acted * here, log.count))
+                told = _labelled(each, time=time, label=label)
+                found.append(msgspec.structs.replace(told, refused=reason))
     return found
 
 

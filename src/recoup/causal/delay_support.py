@@ -50,8 +50,7 @@ class Support(msgspec.Struct, frozen=True, kw_only=True):
 def support_at(journeys: Journeys, point: int) -> Support:
     """Tell how much of the log stands behind the estimates at one decision point."""
     here, acted = journeys.is_open[:, point], journeys.act_at == point
-    weight = here / journeys.untreated[:, point]
-    act_weight = np.where(acted, weight / np.where(acted, journeys.propensity[:, point], 1.0), 0.0)
+    weight, act_weight = here / journeys.untreated[:, point], act_weights(journeys, point)
     count = np.ones(len(here)) if journeys.count is None else journeys.count
     effective, _ = effective_size(weight, journeys.count)
     act_effective, act_share = effective_size(act_weight, journeys.count)
@@ -65,6 +64,13 @@ def support_at(journeys: Journeys, point: int) -> Support:
         act_largest_weight=float(act_weight.max()),
         refused=refusal(act_effective, act_share),
     )
+
+
+def act_weights(journeys: Journeys, point: int) -> Floats:
+    """Give 1 / P(untreated so far, acted on here) of those acted on here, shape (n,); else 0."""
+    acted = journeys.act_at == point
+    chance = np.where(acted, journeys.untreated[:, point] * journeys.propensity[:, point], 1.0)
+    return np.where(acted, 1.0 / chance, 0.0)
 
 
 def effective_size(weight: Floats, count: Floats | None) -> tuple[float, float]:

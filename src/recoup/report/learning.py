@@ -283,7 +283,7 @@ def _reasons(delay: Delay) -> list[tuple[str, str, str]]:
     misses = [
         each
         for each in delay.miss_cost_by_label["reason"]
-        if each.time == first and 0 < each.se < math.inf
+        if each.time == first and each.refused is None
     ]
     return [
         (_reason(str(each.label)), amount(each), amount(waits[each.label]))
