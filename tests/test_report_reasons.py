@@ -94,10 +94,9 @@ def test_how_shoppers_wavered_is_told_apart_from_what_they_met() -> None:
     assert told.wavering[0].slices[0].value == "/cart"
     *before, said = sentences(told)
     assert before == sentences(plain)
-    assert (
-        "waited too long (12, visits: 2), went to and fro between products (0.2, visits: 1)" in said
-    )
+    assert "went to and fro between products (0.2, visits: 1)." in said
     assert "clicked" not in said
+    assert "wait" not in said
     assert "no cause" in said
 
 

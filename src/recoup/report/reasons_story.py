@@ -45,16 +45,16 @@ def sentences(told: Reasons) -> list[str]:
 
 
 def _wavered(told: Reasons) -> list[str]:
-    lowered = [each for each in told.wavering if each.lost >= NEGLIGIBLE][:3]
+    """Name behaviours; not waits, with which nearly every visit ends: they have a section."""
+    lowered = [
+        f"{name} ({_number(each.lost)}, visits: {words.count(each.sessions)})"
+        for each in told.wavering
+        if each.lost >= NEGLIGIBLE and (name := _behaviour(each.signal))
+    ]
     if not lowered:
         return []
-    named = ", ".join(
-        f"{_behaviour(each.signal)} ({_number(each.lost)}, visits: {words.count(each.sessions)})"
-        for each in lowered
-    )
-    doubt = f"How shoppers wavered put purchases in doubt as well: {named}."
-    why = "That is how they decide, and most who leave wait first: no cause, and not counted above."
-    return [f"{doubt} {why}"]
+    doubt = f"How shoppers wavered put purchases in doubt as well: {', '.join(lowered[:3])}."
+    return [f"{doubt} That is how they decide: no cause, and not counted above."]
 
 
 def _met(told: Reasons) -> list[str]:
@@ -118,8 +118,9 @@ def _name(each: LostSignal) -> str:
 
 
 def _behaviour(signal: str) -> str:
-    name = hesitation_story.BEHAVIOURS.get(signal.partition(":")[2], "Waited too long")
-    return name[0].lower() + name[1:]
+    """Give a behaviour in words, "" for a wait."""
+    name = hesitation_story.BEHAVIOURS.get(signal.partition(":")[2], "")
+    return name[:1].lower() + name[1:]
 
 
 def _number(lost: float) -> str:
