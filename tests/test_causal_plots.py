@@ -24,6 +24,7 @@ from recoup.causal import (
     evaluate_experiment,
     evaluate_off_policy,
     evaluate_policy,
+    evaluate_switchback,
     journeys_from_table,
     judge_targeting,
     learn_uplift,
@@ -169,7 +170,27 @@ def incident() -> Plotted:
     )
 
 
+def switching() -> Plotted:
+    hour = np.arange(96)
+    log = pl.DataFrame({"hour": hour, "orders": RNG.poisson(50 + 10 * (hour % 2))}).select(
+        "orders",
+        city=pl.lit("Faro"),
+        ts=pl.datetime(2026, 3, 1) + pl.duration(hours="hour"),
+        arm=pl.when(pl.col("hour") % 2 == 1).then(pl.lit("new")).otherwise(pl.lit("old")),
+    )
+    return evaluate_switchback(
+        log,
+        region="city",
+        time="ts",
+        arm="arm",
+        control="old",
+        metrics=[Metric(top="orders")],
+        block_hours=1,
+    )
+
+
 SMALL = {
+    switching: "48 pairs",
     by_action: "from here on",
     search: "half that chose it",
     targeting: "acts on",

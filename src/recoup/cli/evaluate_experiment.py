@@ -155,6 +155,7 @@ def switchback_command(  # noqa: PLR0913 - one argument an option
         float, typer.Option(min=0, help="Left out at the start of each block.")
     ] = 0.0,
     level: Level = 0.95,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Compare acted blocks of a switchback with the other block of their pair.
@@ -179,6 +180,7 @@ def switchback_command(  # noqa: PLR0913 - one argument an option
         leave_out_hours=leave_out_hours,
         level=level,
     )
+    save_plot(found, plot)
     if json:
         print_json(found)
         return

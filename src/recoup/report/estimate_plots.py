@@ -13,6 +13,7 @@ from recoup.causal.excursion import Excursion
 from recoup.causal.experiment_plan import ExperimentPlan
 from recoup.causal.incidents import IncidentCost
 from recoup.causal.policy_search import Found
+from recoup.causal.switchback_design import SwitchbackResult
 from recoup.causal.uplift import Targeting
 from recoup.errors import ConfigError
 from recoup.report import palette
@@ -28,6 +29,7 @@ Plotted = (
     | IncidentCost
     | Targeting
     | Found
+    | SwitchbackResult
     | list[ActionDelay]
 )
 
@@ -100,7 +102,7 @@ def _plan(found: ExperimentPlan) -> Figure:
     if found.days_needed is not None:
         axes.axvline(found.days_needed, color=palette.MUTED, linewidth=1, linestyle=":")
         axes.annotate(f"{found.days_needed} days ", (found.days_needed, wanted), fontsize=8.5,
-                      va="bottom", ha="right")  # fmt: skip
+                      va="top", ha="right")  # fmt: skip
     # The first days find next to nothing; the figure is about the rest.
     typical = sorted(each.relative for each in found.durations)[len(found.durations) // 2]
     axes.set_ylim(0, 3 * max(wanted, typical))
@@ -122,6 +124,25 @@ def _incident(found: IncidentCost) -> Figure:
     right.axvline(0, color=palette.MUTED, linewidth=1)
     right.set_xlabel("value lost")
     doubt(figure, found.refused)
+    return figure
+
+
+@draw.register
+def _switchback(found: SwitchbackResult) -> Figure:
+    figure, (axes,) = panels(1, 1, _rows(len(found.effects)))
+    relative = [e.relative_effect for e in found.effects if e.relative_effect is not None]
+    whole = len(relative) == len(found.effects)
+    intervals(
+        axes,
+        [each.metric for each in found.effects],
+        relative if whole else found.effects,
+        palette.BLUE,
+    )
+    if whole:
+        axes.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0))
+    axes.axvline(0, color=palette.MUTED, linewidth=1)
+    axes.set_xlabel(f"difference from the other block; {found.pairs:,} pairs")
+    doubt(figure, "; ".join(found.warnings) or None, refused=False)
     return figure
 
 
