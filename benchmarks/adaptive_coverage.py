@@ -20,7 +20,7 @@ from scipy.special import ndtr
 from recoup.causal.adaptive import AdaptiveLog, adaptive_values
 
 DIFFERENCES: Final = (0.0, 0.2)
-ESTIMATES: Final = ("contrast", "batched", "naive")
+ESTIMATES: Final = ("contrast", "batched", "unweighted", "naive")
 
 
 def thompson(difference: float, seed: int) -> AdaptiveLog:
@@ -59,7 +59,7 @@ def run(difference: float, runs: int) -> dict[str, NDArray[np.float64]]:
 
 
 def judge(found: dict[str, NDArray[np.float64]], difference: float) -> Iterator[dict[str, Any]]:
-    """Compare with the truth; the correction is over both differences and both sound estimates."""
+    """Compare with the truth; the correction is over both differences and both weighted ones."""
     for name, rows in found.items():
         values, covered = rows.T
         interval = stats.binomtest(int(covered.sum()), len(rows)).proportion_ci(1 - 0.01 / 4)

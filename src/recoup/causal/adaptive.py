@@ -77,6 +77,9 @@ class AdaptiveValues(msgspec.Struct, frozen=True, kw_only=True):
         Each arm less arm 0, from the scores' difference; arm 0 itself is left out.
     batched
         Batched least squares, the same differences; NaN where no batch has both arms twice.
+    unweighted
+        Plain AIPW, the same differences: without bias whatever the policy did, where weights that
+        adapt lean a little; but its errors are not quite normal, and its interval covers less.
     naive
         Differences of sample means: see ``warning``.
     warning
@@ -90,6 +93,7 @@ class AdaptiveValues(msgspec.Struct, frozen=True, kw_only=True):
     arms: list[Estimate]
     contrast: list[Estimate]
     batched: list[Estimate]
+    unweighted: list[Estimate]
     naive: list[Estimate]
     warning: str
 
@@ -130,6 +134,9 @@ def adaptive_values(log: AdaptiveLog, *, level: float = 0.95) -> AdaptiveValues:
             for arm in others
         ],
         batched=[batched_difference(log, arm, level=level) for arm in others],
+        unweighted=[
+            _weighted(scores[:, arm] - scores[:, 0], np.ones(len(scores)), level) for arm in others
+        ],
         naive=[_naive(log, arm, level) for arm in others],
         warning=NAIVE_WARNING,
     )
