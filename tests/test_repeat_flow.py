@@ -85,6 +85,8 @@ def test_who_is_overdue_is_told_as_of_the_end(
     at = int(orders.day.max()) + 1
     late = model.overdue(orders, at)
     assert told["customers"] == customers.height == len(late.customer)
+    assert told["categories"] == []
+    assert not (replayed / "overdue.parquet").exists()
     assert told["overdue"] == int((late.by > 0).sum()) > 20
     assert told["overdue_by_days"] == pytest.approx(np.median(late.by[late.by > 0]))
     assert sum(each["customers"] for each in told["bins"]) == told["overdue"]

@@ -85,13 +85,30 @@ PURCHASES: Final = pl.Schema(
         "value": pl.Float64(),
         "quantity": pl.Float64(),
         "visitor": pl.String(),
+        "categories": pl.String(),
     }
 )
-"""Purchases of a log: keys of customer and order (0: unnamed), when, currency units, units, who."""
+"""Purchases of a log: keys of customer and order (0: unnamed), when, currency units, units, who;
+the categories of what was bought, joined by :data:`SEPARATOR`, null where none is named."""
+
+SEPARATOR: Final = "\x1f"
 
 
 def collect_orders(batches: Iterable[EventBatch], rules: Rules | None = None) -> Orders:
     """Read the purchases of a log; an order told twice counts once, where it was told first.
+
+    Parameters are those of :func:`collect_purchases`.
+
+    Raises
+    ------
+    ModelError
+        If there is no purchase of a shopper.
+    """
+    return orders_of(collect_purchases(batches, rules))
+
+
+def collect_purchases(batches: Iterable[EventBatch], rules: Rules | None = None) -> pl.DataFrame:
+    """Read the purchases of a log: a frame of :data:`PURCHASES`.
 
     Memory grows with purchases, not with events.
 
@@ -99,11 +116,6 @@ def collect_orders(batches: Iterable[EventBatch], rules: Rules | None = None) ->
     ----------
     rules
         By which bots, monitors, staff and test orders are recognised: they are no customers.
-
-    Raises
-    ------
-    ModelError
-        If there is no purchase of a shopper.
     """
     non_shoppers, strangers, parts = NonShoppers(rules), set[str](), []
     for batch in batches:
@@ -111,7 +123,7 @@ def collect_orders(batches: Iterable[EventBatch], rules: Rules | None = None) ->
         strangers.update(seen.visitors)
         parts.append(purchases_of(batch))
     table = pl.concat(parts) if parts else pl.DataFrame(schema=PURCHASES)
-    return orders_of(table.filter(~pl.col("visitor").is_in(strangers)))
+    return table.filter(~pl.col("visitor").is_in(strangers))
 
 
 def purchases_of(batch: EventBatch) -> pl.DataFrame:
@@ -119,7 +131,10 @@ def purchases_of(batch: EventBatch) -> pl.DataFrame:
     numbered = batch.events.with_row_index("event_row")
     bought = numbered.filter(pl.col("event") == "purchase")
     lines = batch.items.filter(pl.col("role") == "subject").group_by("event")
-    units = lines.agg(units=pl.col("quantity").fill_null(1).sum())
+    units = lines.agg(
+        units=pl.col("quantity").fill_null(1).sum(),
+        kinds=pl.col("category").cast(pl.String).drop_nulls().unique().sort().str.join(SEPARATOR),
+    )
     joined = bought.join(
         units, left_on="event_row", right_on="event", how="left", maintain_order="left"
     )
@@ -133,6 +148,9 @@ def purchases_of(batch: EventBatch) -> pl.DataFrame:
             .to_series()
             .cast(pl.Float64),
             "visitor": joined["visitor"],
+            "categories": joined.select(
+                pl.when(pl.col("kinds") != "").then("kinds").otherwise(pl.col("category"))
+            ).to_series(),
         },
         schema=PURCHASES,
     )
@@ -151,13 +169,18 @@ def orders_of(purchases: pl.DataFrame) -> Orders:
             "Expected purchases in the log, got none",
             hint="repeat purchase needs `purchase` events; map orders to them",
         )
-    told = purchases.sort("ts", maintain_order=True)
-    named = told.filter(pl.col("order") != 0).unique("order", keep="first", maintain_order=True)
     by_day = (
-        pl.concat([named, told.filter(pl.col("order") == 0)])
+        told_once(purchases)
         .group_by("customer", day=pl.col("ts") // DAY)
         .agg(pl.col("value", "quantity").sum())
         .sort("customer", "day")
     )
     names = Orders.__struct_fields__
     return Orders(*(by_day[name].to_numpy() for name in names))
+
+
+def told_once(purchases: pl.DataFrame) -> pl.DataFrame:
+    """Give each order once, as it was told first; those without a name all count."""
+    told = purchases.sort("ts", maintain_order=True)
+    named = told.filter(pl.col("order") != 0).unique("order", keep="first", maintain_order=True)
+    return pl.concat([named, told.filter(pl.col("order") == 0)])

@@ -30,11 +30,12 @@ _CLIP: Final = 1e-6
 
 
 class Laws(msgspec.Struct, frozen=True):
-    """The two laws whose answers are inputs, and the horizon in days."""
+    """The two laws whose answers are inputs, the horizon in days, and the cycles of categories."""
 
     bg_nbd: BgNbd
     gaps: GapModel
     horizon_days: int
+    cycles: dict[str, GapModel] = {}
 
 
 class Learned(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError
 from recoup.friction.bg_nbd import fit_bg_nbd
 from recoup.friction.evaluation import log_loss, metrics_of, paired_gain
-from recoup.friction.gaps import fit_gaps
+from recoup.friction.gaps import GapModel, fit_gaps
 from recoup.friction.intent import blend
 from recoup.friction.orders import Orders
 from recoup.friction.repeat import Laws, Learned, RepeatModel, inputs_at, probability
@@ -113,6 +113,7 @@ def fit_repeat(
     settings: RepeatSettings | None = None,
     *,
     judged: Judged | None = None,
+    cycles: dict[str, GapModel] | None = None,
 ) -> tuple[RepeatModel, dict[str, object]]:
     """Train on the orders before a day.
 
@@ -122,6 +123,8 @@ def fit_repeat(
         Days since 1970-01-01 UTC; orders of that day and later are not read.
     judged
         Told what the measures are of.
+    cycles
+        Gap laws by category, which the model keeps: see :func:`recoup.friction.cycles.fit_cycles`.
 
     Returns
     -------
@@ -148,7 +151,7 @@ def fit_repeat(
     best = int(np.argmin(losses))
     if judged is not None:
         judged(held, held.scores[:, best])
-    laws = _laws(past, until, horizon)
+    laws = msgspec.structs.replace(_laws(past, until, horizon), cycles=cycles or {})
     model = RepeatModel(laws, _fit(past, until, laws, chosen, chosen.rounds[best]), until)
     told = _measures(held.positive, held.scores[:, best], held.bg_nbd)
     return model, {"customers": len(past.starts), "horizon_days": horizon, **told}

@@ -165,7 +165,11 @@ def _hesitate(summary: Summary) -> dict[str, object]:
 
 def _repeat(told: Repeat) -> dict[str, object]:
     drawn = repeat_story.figure(told) if told.overdue else ""
-    return {"sentences": repeat_story.sentences(told), "figure": Markup(drawn)}  # noqa: S704 - our own SVG
+    return {
+        "sentences": repeat_story.sentences(told),
+        "figure": Markup(drawn),  # noqa: S704 - our own SVG
+        "categories": repeat_story.categories(told),
+    }
 
 
 def _why(summary: Summary) -> dict[str, object] | None:

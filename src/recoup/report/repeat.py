@@ -49,6 +49,30 @@ class LookedBack(msgspec.Struct, frozen=True, kw_only=True):
     bins: list[ReliabilityBin]
 
 
+class CategoryOverdue(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is overdue in a category, against its own cycle.
+
+    Parameters
+    ----------
+    category
+        Its name in the log.
+    customers
+        Who has bought it.
+    usual_days
+        The gap after which half buy it again: the median over those who did; None where none did.
+    overdue
+        Whose gap is longer than nine in ten of the gaps to be expected of them.
+    overdue_by_days
+        Median of how far they are beyond that; None where nobody is.
+    """
+
+    category: str
+    customers: int
+    usual_days: float | None
+    overdue: int
+    overdue_by_days: float | None
+
+
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     """Repeat purchase as of the end of a log.
 
@@ -72,6 +96,8 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
         Hash of the model.
     looked_back
         What the model would have said one horizon ago, and what came; None in a shorter log.
+    categories
+        The twelve in which most are overdue; empty where the log names none.
     """
 
     as_of: dt.date
@@ -84,6 +110,7 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     bins: list[OverdueBin]
     model: str
     looked_back: LookedBack | None = None
+    categories: list[CategoryOverdue] = []
 
 
 EDGES_DAYS: Final = (0.0, 7.0, 28.0, 91.0)

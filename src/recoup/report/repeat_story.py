@@ -30,6 +30,20 @@ def sentences(told: Repeat) -> list[str]:
     return [first, late]
 
 
+def categories(told: Repeat) -> list[tuple[str, str, str, str, str]]:
+    """Give rows by category: its buyers, when half buy it again, who is overdue, by how much."""
+    return [
+        (
+            each.category,
+            words.count(each.customers),
+            "-" if each.usual_days is None else words.count(each.usual_days),
+            words.count(each.overdue),
+            "-" if each.overdue_by_days is None else words.count(each.overdue_by_days),
+        )
+        for each in told.categories
+    ]
+
+
 def _looked_back(back: LookedBack, horizon_days: int) -> str:
     return (
         f"{horizon_days} days earlier the same would have been said of "

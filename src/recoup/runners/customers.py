@@ -11,19 +11,22 @@ import polars as pl
 
 from recoup.engine import Step
 from recoup.events import EPOCH, TIMESTAMP
+from recoup.friction.cycles import overdue_in
 from recoup.friction.orders import DAY, PURCHASES, Orders, orders_of, purchases_of
 from recoup.friction.repeat import NAMES, RepeatModel, inputs_at
 from recoup.friction.watch import InputWatch
 from recoup.models.card import reliability_of
 from recoup.parts import Runs, frame_bytes
 from recoup.report import ModelHealth
+from recoup.report.funnel import SEGMENT_LIMIT
 from recoup.report.model_health import parts_of
-from recoup.report.repeat import EDGES_DAYS, LookedBack, OverdueBin, Repeat
+from recoup.report.repeat import EDGES_DAYS, CategoryOverdue, LookedBack, OverdueBin, Repeat
 from recoup.runners.lifecycle import Loaded, health_of_model
 from recoup.runners.repeat import day_of
 from recoup.state import Changes
 
 CUSTOMERS: Final = "customers.parquet"
+OVERDUE: Final = "overdue.parquet"
 
 
 class OrderBook:
@@ -101,6 +104,8 @@ def write_customers(
     path
         Parquet: ``visitor``, ``orders`` (days on which they bought), ``last_order``, and in days
         ``elapsed``, ``usual``, ``latest`` and ``overdue_by``; ``p_purchase`` within the horizon.
+        Beside it, where the model knows cycles of categories, :data:`OVERDUE`: a row for each
+        customer and category in which they are overdue.
     served
         What the registry keeps of the model: it is then watched.
 
@@ -114,7 +119,8 @@ def write_customers(
     customers = customers_at(purchases, model, at)
     customers.write_parquet(path)
     back = look_back(orders, model, at - 1)
-    told = _repeat(customers, model, at, back)
+    categories = _write_overdue(purchases, model, at, path.with_name(OVERDUE))
+    told = _repeat(customers, model, at, back, categories)
     return Customers(told, [] if served is None else [_health(served, model, orders, at, back)])
 
 
@@ -155,8 +161,38 @@ def _health(
     return health_of_model(served, watch, [] if back is None else parts_of(back.bins))
 
 
+def _write_overdue(
+    purchases: pl.DataFrame, model: RepeatModel, at: int, path: Path
+) -> list[CategoryOverdue]:
+    """Write who is overdue in which category, the longest first, and sum it by category."""
+    if not model.laws.cycles:
+        return []
+    waits = overdue_in(purchases, model.laws.cycles, at)
+    late = waits.filter(pl.col("overdue_by") > 0)
+    named = late.join(_names(purchases), on="customer", how="left")
+    told = named.select("visitor", pl.all().exclude("visitor", "customer"))
+    order = ["overdue_by", "visitor", "category"]
+    told.sort(order, descending=[True, False, False]).write_parquet(path)
+    by = pl.col("overdue_by").filter(pl.col("overdue_by") > 0)
+    usual = pl.col("usual").filter(pl.col("orders") > 1)
+    sums = waits.group_by("category").agg(
+        customers=pl.len(), usual_days=usual.median(), overdue=by.len(), overdue_by_days=by.median()
+    )
+    most = sums.sort("overdue", "category", descending=[True, False]).head(SEGMENT_LIMIT)
+    return [CategoryOverdue(**row) for row in most.to_dicts()]
+
+
+def _names(purchases: pl.DataFrame) -> pl.DataFrame:
+    names = purchases.unique("customer", keep="last", maintain_order=True)
+    return names.select("customer", "visitor")
+
+
 def _repeat(
-    customers: pl.DataFrame, model: RepeatModel, at: int, back: LookedBack | None
+    customers: pl.DataFrame,
+    model: RepeatModel,
+    at: int,
+    back: LookedBack | None,
+    categories: list[CategoryOverdue],
 ) -> Repeat:
     late = customers.filter(pl.col("overdue_by") > 0)
     return Repeat(
@@ -172,6 +208,7 @@ def _repeat(
         ],
         model=model.hash,
         looked_back=back,
+        categories=categories,
     )
 
 
@@ -180,7 +217,6 @@ def customers_at(purchases: pl.DataFrame, model: RepeatModel, at: int) -> pl.Dat
     orders = orders_of(purchases)
     late, said = model.overdue(orders, at), model.predict(orders, at)
     past = orders.before(at)
-    names = purchases.unique("customer", keep="last", maintain_order=True)
     days = past.day[np.r_[past.starts[1:], len(past)] - 1]
     known = pl.DataFrame(
         {
@@ -194,7 +230,7 @@ def customers_at(purchases: pl.DataFrame, model: RepeatModel, at: int) -> pl.Dat
             "p_purchase": said.ours,
         }
     )
-    named = known.join(names.select("customer", "visitor"), on="customer", how="left")
+    named = known.join(_names(purchases), on="customer", how="left")
     told = named.select("visitor", pl.all().exclude("visitor", "customer"))
     return told.sort("overdue_by", "visitor", descending=[True, False])
 

@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recoup.events import EPOCH, EventBatch, hash_column
-from recoup.friction.orders import DAY, Orders, collect_orders
+from recoup.friction.cycles import fit_cycles
+from recoup.friction.orders import DAY, Orders, collect_orders, collect_purchases, orders_of
 from recoup.friction.repeat import NAMES, RepeatModel
 from recoup.friction.repeat_training import Held, RepeatSettings, evaluate_repeat, fit_repeat
 from recoup.friction.watch import reference_of
@@ -67,9 +68,12 @@ def train_repeat_on(
     """
     witness, judged, places = Witness(source.name, _micros(until)), _Judged(), Places()
     settings = RepeatSettings(horizon_days=horizon_days)
-    orders = collect_orders(places.watch(_batches(source, history, progress, witness)), rules)
+    batches = places.watch(_batches(source, history, progress, witness))
+    purchases = collect_purchases(batches, rules)
+    orders = orders_of(purchases)
     end = day_of(until) if until is not None else _last(orders)
-    model, metrics = fit_repeat(orders, end, settings, judged=judged)
+    cycles = fit_cycles(purchases, end)
+    model, metrics = fit_repeat(orders, end, settings, judged=judged, cycles=cycles)
     card = ModelCard(
         name=REPEAT,
         hash=model.hash,
