@@ -24,15 +24,6 @@ from recoup.friction.signals import SIGNAL_INDEX
 from recoup.friction.training import IntentSettings, train_intent
 from recoup.simulator import SCENARIOS, DefectSpec, Scenario, simulate
 
-QUICK: Final = IntentSettings(
-    rounds=(40, 80),
-    origins=(0.3, 0.65),
-    seeds=(1,),
-    leaves=15,
-    min_rows_in_leaf=100,
-    linear_share=0.0,
-    network_share=0.0,
-)
 DAYS: Final = 2.0
 VISITORS: Final = 25_000
 HARMFUL: Final = 5
@@ -53,11 +44,11 @@ def _harmless(defect: DefectSpec) -> DefectSpec:
     return msgspec.structs.replace(defect, effect=0.0, lasting=0.0)
 
 
-def train(scenario: Scenario, seed: int, visitors: int) -> IntentModel:
+def train(scenario: Scenario, seed: int, visitors: int, settings: IntentSettings) -> IntentModel:
     """Train on a shop left alone."""
     features = standard_features()
     batches = simulate(visitors, DAYS, seed, scenario).batches
-    return train_intent(batches, FeatureStore(features), features.hash, settings=QUICK)[0]
+    return train_intent(batches, FeatureStore(features), features.hash, settings=settings)[0]
 
 
 def explained(model: IntentModel, batches: Iterator[EventBatch]) -> pl.DataFrame:
@@ -152,9 +143,9 @@ def rank_agreement(told: list[dict[str, Any]]) -> float:
     return float(found.statistic)
 
 
-def study(scenario: Scenario, seed: int, visitors: int = VISITORS) -> dict[str, Any]:
+def study(scenario: Scenario, seed: int, visitors: int, settings: IntentSettings) -> dict[str, Any]:
     """Train on one seed's shoppers, explain another's, and hold it against the truth."""
-    model = train(scenario, 1_000 + seed, visitors)
+    model = train(scenario, 1_000 + seed, visitors, settings)
     shop = simulate(visitors, DAYS, 2_000 + seed, scenario)
     reasons = explained(model, shop.batches)
     told = losses(reasons, shop.truth["defects"])
@@ -166,9 +157,9 @@ def main(seeds: int, visitors: int) -> None:
     """Run the study, and the ranking of defects that strike at once in the scenario ``many``."""
     runs = []
     for seed in range(1, seeds + 1):
-        runs.append(study(decoys(seed), seed, visitors))
+        runs.append(study(decoys(seed), seed, visitors, IntentSettings()))
         print(json.dumps({"seed": seed, **runs[-1]}), flush=True)
-        many = study(SCENARIOS["many"], 100 + seed, visitors)
+        many = study(SCENARIOS["many"], 100 + seed, visitors, IntentSettings())
         print(json.dumps({"seed": seed, "scenario": "many", **many}), flush=True)
         runs[-1]["many"] = many
     for moment in ("complete", "latest"):

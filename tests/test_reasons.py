@@ -38,6 +38,7 @@ from recoup.friction.reasons import (
     lost_by,
 )
 from recoup.friction.signals import SIGNALS, Detected
+from recoup.friction.training import IntentSettings
 from recoup.models.calibration import Calibration
 from recoup.models.linear import no_linear
 from recoup.models.trees import TreeEnsemble
@@ -379,7 +380,8 @@ def test_losses_are_summed_by_signal_and_slice() -> None:
 
 @pytest.mark.slow
 def test_the_harmful_signal_is_the_top_reason_and_losses_rank_as_in_truth() -> None:
-    told = study(decoys(2), 2, visitors=10_000)
+    quick = IntentSettings(rounds=(40, 80), origins=(0.3, 0.65), seeds=(1,), network_share=0.0)
+    told = study(decoys(2), 2, 10_000, quick)
     for moment in ("complete", "latest"):
         judged = told[moment]
         assert judged["journeys"] > 200
