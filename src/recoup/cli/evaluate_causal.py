@@ -180,7 +180,9 @@ def delay_command(  # noqa: PLR0913 - one argument an option
     ] = None,
     chance: Annotated[
         list[str] | None,
-        typer.Option(help="ACTION=COLUMN of its probability, for --action; repeat it."),
+        typer.Option(
+            help="ACTION=COLUMN of its probability (0: not possible), for --action; repeat it."
+        ),
     ] = None,
     fold: Annotated[str | None, typer.Option(help="Column: part of the cross-fitting.")] = None,
     folds: Annotated[
