@@ -127,8 +127,12 @@ def test_coverage_under_thompson_sampling(difference: float, reference_dir: Path
         assert abs(line["coverage"] - reference["coverage95"]) < 3 * root
         assert line["covers"] or name in ("naive", "unweighted"), line
         assert name != "unweighted" or abs(line["bias_in_errors"]) <= 3, line
+        if name in ("contrast", "batched"):
+            assert abs(line["studentised_in_errors"]) <= 3, line
+        elif name == "naive" and difference:
+            assert line["studentised_in_errors"] > 3, line
     if difference == 0:
-        naive = found["naive"][:, 1]
+        naive = found["naive"][:, 2]
         assert stats.binomtest(int(naive.sum()), reps).proportion_ci(0.99).high < 0.95
 
 
