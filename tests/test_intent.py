@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recoup.errors import ModelError, SnapshotError
 from recoup.events import CODE, EVENT_SCHEMA, EventBatch, conform, empty_frames, hash64, take
 from recoup.features import FeatureSet, FeatureStore, count, time_since
-from recoup.friction import IntentModel, Period, StageRates
+from recoup.friction import IntentModel, Period, StageRates, training
 from recoup.friction.intent_context import (
     CONTEXT_COLUMNS,
     Labelled,
@@ -159,6 +159,18 @@ def test_goals_are_what_the_session_goes_on_to_do_and_whether_its_visitor_ever_b
     assert goals[:, 1].tolist() == [0, 0, 0, 0, 0, 1, 0]
     assert goals[:, 2].tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert goals[:, 3].tolist() == [1, 1, 1, 1, 1, 0, 0]
+
+
+def test_the_network_learns_beside_what_shoppers_go_on_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = rows_of(shop(1))
+    ours = fit_intent(rows, "x", QUICK)[0].learned
+    monkeypatch.setattr(training, "goals_of", lambda each: ~goals_of(each))
+    other = fit_intent(rows, "x", QUICK)[0].learned
+    assert ours.network is not None
+    assert other.network is not None
+    assert (ours.network.first != other.network.first).any()
 
 
 def test_a_period_is_half_open_and_history_is_only_folded() -> None:

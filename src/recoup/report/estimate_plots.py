@@ -1,6 +1,6 @@
 """Figures of the smaller causal estimates: coefficients, arms, plans, incidents, chosen rules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import Final
 
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from recoup.causal.adaptive import AdaptiveValues
 from recoup.causal.delay_by_action import ActionDelay
+from recoup.causal.estimate import Estimate
 from recoup.causal.excursion import Excursion
 from recoup.causal.experiment_plan import ExperimentPlan
 from recoup.causal.incidents import IncidentCost
@@ -149,21 +150,26 @@ def _switchback(found: SwitchbackResult) -> Figure:
 
 @draw.register
 def _targeting(found: Targeting) -> Figure:
-    figure, (axes,) = panels(1, 1, _rows(2))
-    names = ["over acting on no one", "over acting on all"]
-    intervals(axes, names, [found.over_none, found.over_all], palette.BLUE)
-    axes.axvline(0, color=palette.MUTED, linewidth=1)
-    axes.set_xlabel(f"gain per row, costs paid; acts on {found.share:.0%}, judged on other rows")
-    return figure
+    gains = {"over acting on no one": found.over_none, "over acting on all": found.over_all}
+    return _gains(
+        gains, f"gain per row, costs paid; acts on {found.share:.0%}, judged on other rows"
+    )
 
 
 @draw.register
 def _search(found: Found) -> Figure:
-    figure, (axes,) = panels(1, 1, _rows(2))
-    names = ["on the other half", "on the half that chose it"]
-    intervals(axes, names, [found.advantage, found.chosen_on], palette.BLUE)
+    gains = {
+        "on the other half": found.advantage,
+        "on the half that chose it": found.chosen_on,
+    }
+    return _gains(gains, f"advantage over never acting of: {found.name}")
+
+
+def _gains(gains: Mapping[str, Estimate], label: str) -> Figure:
+    figure, (axes,) = panels(1, 1, _rows(len(gains)))
+    intervals(axes, list(gains), list(gains.values()), palette.BLUE)
     axes.axvline(0, color=palette.MUTED, linewidth=1)
-    axes.set_xlabel(f"advantage over never acting of: {found.name}")
+    axes.set_xlabel(label)
     return figure
 
 

@@ -76,7 +76,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     events, sessions, orders, revenue, currency
         What happened; revenue in currency units.
     intent
-        Measures of the model that was trained on the day before.
+        Measures of the model that was trained on a day a week before.
     decisions
         Action -> how many.
     hesitation
