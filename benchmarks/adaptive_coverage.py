@@ -2,10 +2,11 @@
 
 Run it by hand: ``python -m benchmarks.adaptive_coverage [RUNS]`` (3,000 runs: half a minute).
 Batched Gaussian Thompson sampling, 25 batches of 40 rows, propensities in [0.05, 0.95]. Prints a
-line of JSON for each true difference and estimate: coverage of the 95 % intervals and whether it
-passes (Bonferroni-corrected 99 % binomial interval holds 0.95), bias (also in Monte-Carlo errors),
-and that of the studentised estimate, (value - truth) / se, which is what the interval is made from:
-weights that adapt make the value lean a little where its error is small, the statistic not.
+line of JSON for each true difference, estimate and weighting: coverage of the 95 % intervals and
+whether it passes (Bonferroni-corrected 99 % binomial interval holds 0.95), bias (also in
+Monte-Carlo errors), and that of the studentised estimate, (value - truth) / se, which is what the
+interval is made from: weights that adapt make the value lean a little where its error is small, the
+statistic not; allotted weights leave the value without bias.
 """
 
 import json
@@ -21,7 +22,9 @@ from scipy.special import ndtr
 from recoup.causal.adaptive import AdaptiveLog, adaptive_values
 
 DIFFERENCES: Final = (0.0, 0.2)
-ESTIMATES: Final = ("contrast", "batched", "unweighted", "naive")
+ALLOTTED: Final = ("contrast", "batched")
+STABILISED: Final = ("contrast, stabilised", "batched, stabilised")
+ESTIMATES: Final = (*ALLOTTED, *STABILISED, "naive")
 
 
 def thompson(difference: float, seed: int) -> AdaptiveLog:
@@ -52,15 +55,17 @@ def run(difference: float, runs: int) -> dict[str, NDArray[np.float64]]:
     """Estimate the difference in so many logs: value, error, whether the interval holds it."""
     found: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in ESTIMATES}
     for seed in range(runs):
-        values = adaptive_values(thompson(difference, seed))
+        log = thompson(difference, seed)
+        allotted, stabilised = adaptive_values(log), adaptive_values(log, weighting="stabilised")
         for name, rows in found.items():
-            each = getattr(values, name)[0]
+            values = stabilised if name in STABILISED else allotted
+            each = getattr(values, name.partition(",")[0])[0]
             rows.append((each.value, each.se, each.low <= difference <= each.high))
     return {name: np.array(rows, float) for name, rows in found.items()}
 
 
 def judge(found: dict[str, NDArray[np.float64]], difference: float) -> Iterator[dict[str, Any]]:
-    """Compare with the truth; the correction is over both differences and both weighted ones."""
+    """Compare with the truth; the correction is over both differences, both estimates."""
     for name, rows in found.items():
         values, se, covered = rows.T
         interval = stats.binomtest(int(covered.sum()), len(rows)).proportion_ci(1 - 0.01 / 4)

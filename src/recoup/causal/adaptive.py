@@ -5,7 +5,7 @@ and their errors are not normal. Adaptively weighted AIPW and batched least squa
 """
 
 import math
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +18,23 @@ NAIVE_WARNING: Final = (
     "The data were collected adaptively: a difference of sample means is biased and its interval "
     "does not cover. Use `contrast` or `batched`."
 )
+
+Weighting = Literal["allotted", "stabilised"]
+"""How decisions are weighted.
+
+"allotted": a batch takes, of the weight that is left, what its precision is of its own and the
+later batches', were these as imprecise as a policy makes them that has settled on another arm. Such
+weights add up to one whatever happens, so that a value has no bias.
+"stabilised": the published weights, by the root of a batch's precision: intervals are shorter and
+cover as well, about a value that leans a little towards the arm that won, since the sum of the
+weights is itself a matter of chance.
+"""
+
+SETTLED: Final = 1 / 6
+"""Precision of a settled policy's batch, as a share of that of an even split.
+
+Nearer to 1 intervals are shorter, but hold too often where arms are alike; see docs/causal.md.
+"""
 
 
 class AdaptiveLog(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,10 +93,7 @@ class AdaptiveValues(msgspec.Struct, frozen=True, kw_only=True):
     contrast
         Each arm less arm 0, from the scores' difference; arm 0 itself is left out.
     batched
-        Batched least squares, the same differences; NaN where no batch has both arms twice.
-    unweighted
-        Plain AIPW, the same differences: without bias whatever the policy did, where weights that
-        adapt lean a little; but its errors are not quite normal, and its interval covers less.
+        Batched least squares, the same differences; NaN where no batch has both arms.
     naive
         Differences of sample means: see ``warning``.
     warning
@@ -93,12 +107,13 @@ class AdaptiveValues(msgspec.Struct, frozen=True, kw_only=True):
     arms: list[Estimate]
     contrast: list[Estimate]
     batched: list[Estimate]
-    unweighted: list[Estimate]
     naive: list[Estimate]
     warning: str
 
 
-def adaptive_values(log: AdaptiveLog, *, level: float = 0.95) -> AdaptiveValues:
+def adaptive_values(
+    log: AdaptiveLog, *, weighting: Weighting = "allotted", level: float = 0.95
+) -> AdaptiveValues:
     """Estimate arms' values from adaptively collected data.
 
     Examples
@@ -114,7 +129,7 @@ def adaptive_values(log: AdaptiveLog, *, level: float = 0.95) -> AdaptiveValues:
     >>> found = adaptive_values(log)
     >>> found.contrast[0].low < 1.0 < found.contrast[0].high
     True
-    >>> round(found.batched[0].se, 3)
+    >>> round(adaptive_values(log, weighting="stabilised").batched[0].se, 3)
     0.032
 
     References
@@ -122,21 +137,26 @@ def adaptive_values(log: AdaptiveLog, *, level: float = 0.95) -> AdaptiveValues:
     Hadad, Hirshberg, Zhan, Wager & Athey (2021), Confidence intervals for policy evaluation in
     adaptive experiments, PNAS 118. Zhang, Janson & Murphy (2020), Inference for batched bandits.
     """
-    scores = aipw_scores(log)
-    others = range(1, log.propensity.shape[1])
+    scores, chances = aipw_scores(log), log.propensity.T
+    others = range(1, len(chances))
+
+    def weights(precision: Floats, arms: int) -> Floats:
+        return _row_weights(log, precision, arms, weighting)
+
     return AdaptiveValues(
         arms=[
-            _weighted(scores[:, arm], np.sqrt(log.propensity[:, arm]), level)
-            for arm in range(log.propensity.shape[1])
+            _weighted(each, weights(chance, 1), level)
+            for each, chance in zip(scores.T, chances, strict=True)
         ],
         contrast=[
-            _weighted(scores[:, arm] - scores[:, 0], _contrast_weights(log, arm), level)
+            _weighted(
+                scores[:, arm] - scores[:, 0],
+                weights(1 / (1 / chances[arm] + 1 / chances[0]), 2),
+                level,
+            )
             for arm in others
         ],
-        batched=[batched_difference(log, arm, level=level) for arm in others],
-        unweighted=[
-            _weighted(scores[:, arm] - scores[:, 0], np.ones(len(scores)), level) for arm in others
-        ],
+        batched=[batched_difference(log, arm, weighting=weighting, level=level) for arm in others],
         naive=[_naive(log, arm, level) for arm in others],
         warning=NAIVE_WARNING,
     )
@@ -160,29 +180,69 @@ def aipw_scores(log: AdaptiveLog) -> Floats:
     return scores
 
 
-def batched_difference(log: AdaptiveLog, arm: int, *, level: float = 0.95) -> Estimate:
+def batched_difference(
+    log: AdaptiveLog, arm: int, *, weighting: Weighting = "allotted", level: float = 0.95
+) -> Estimate:
     """Compare an arm with arm 0 by batched least squares: within batches, then pooled.
 
-    Each batch's difference is studentised by its own counts, which the past determines; their sum
-    is normal whatever the policy did.
+    Within a batch the policy is fixed, so that a difference of means there has no bias; how many of
+    each arm there are, and so the weight, is known before their rewards.
     """
-    sums, scale, freedom, weights = 0.0, 0.0, 0, []
-    for batch in np.unique(log.batch):
-        here = log.batch == batch
-        one, other = (log.reward[here & (log.arm == a)] for a in (arm, 0))
-        if min(len(one), len(other)) < 2:  # noqa: PLR2004 - a spread needs two
-            continue
-        weight = math.sqrt(len(one) * len(other) / (len(one) + len(other)))
-        weights.append(weight)
-        sums += weight * float(one.mean() - other.mean())
-        scale += float(one.var() * len(one) + other.var() * len(other))
-        freedom += len(one) + len(other) - 2
-    if not weights:
-        return NOTHING
-    total = sum(weights)
-    return normal_estimate(
-        sums / total, math.sqrt(scale / freedom * len(weights)) / total, level=level
+    places = np.stack([log.arm == 0, log.arm == arm])
+    starts, rows = _batches(log)
+    reward = log.reward - log.reward.mean()
+    counts, sums, squares = (
+        np.add.reduceat(places * column, starts, axis=1)
+        for column in (np.ones(len(reward)), reward, reward**2)
     )
+    both = (counts > 0).all(axis=0)
+    freedom = int((counts.sum(axis=0) - 2)[both].sum())
+    if freedom <= 0:
+        return NOTHING
+    precision = counts.prod(axis=0) / np.maximum(counts.sum(axis=0), 1.0)
+    counts, sums, squares = counts[:, both], sums[:, both], squares[:, both]
+    spread = float((squares - sums**2 / counts).sum()) / freedom
+    if weighting == "allotted":
+        weights = _allotted(precision, rows, 1 / (2 * log.propensity.shape[1]))[both]
+    else:
+        weights = np.sqrt(precision[both])
+    weights = weights / weights.sum()
+    value = float(weights @ np.diff(sums / counts, axis=0)[0])
+    variance = max(spread, 0.0) * float(weights**2 @ (1 / precision[both]))
+    return normal_estimate(value, math.sqrt(variance), level=level)
+
+
+def _batches(log: AdaptiveLog) -> tuple[Ints, Ints]:
+    """Give the first row of every batch, and how many rows it has."""
+    starts = np.flatnonzero(np.diff(log.batch, prepend=log.batch[0] - 1))
+    return starts, np.diff(starts, append=len(log.batch))
+
+
+def _row_weights(log: AdaptiveLog, precision: Floats, arms: int, weighting: Weighting) -> Floats:
+    """Weigh decisions, shape (n,), by how precisely each tells what ``arms`` arms are compared in.
+
+    Allotted weights are equal within a batch: unequal ones would favour some shoppers' contexts.
+    """
+    if weighting == "stabilised":
+        return np.sqrt(precision)
+    starts, rows = _batches(log)
+    even = 1 / (arms * log.propensity.shape[1])
+    return np.repeat(_allotted(np.add.reduceat(precision, starts), rows, even) / rows, rows)
+
+
+def _allotted(precision: Floats, rows: Ints, even: float) -> Floats:
+    """Share out a weight of 1 over batches in order of time, without looking ahead: shape (B,).
+
+    Parameters
+    ----------
+    precision, rows
+        Of every batch: one over the variance of what it tells, for unit noise, and its size.
+    even
+        Precision of a decision where all arms are equally likely.
+    """
+    later = SETTLED * even * (rows.sum() - np.cumsum(rows))
+    shares = precision / np.maximum(precision + later, np.finfo(np.float64).tiny)
+    return np.asarray(shares * np.append(1.0, np.cumprod(1 - shares)[:-1]))
 
 
 def anytime_value(
@@ -250,10 +310,6 @@ def _weighted(scores: Floats, weights: Floats, level: float) -> Estimate:
     value = float(weights @ scores / weights.sum())
     se = math.sqrt(float((weights**2) @ (scores - value) ** 2)) / float(weights.sum())
     return normal_estimate(value, se, level=level)
-
-
-def _contrast_weights(log: AdaptiveLog, arm: int) -> Floats:
-    return np.asarray(1 / np.sqrt(1 / log.propensity[:, arm] + 1 / log.propensity[:, 0]))
 
 
 def _naive(log: AdaptiveLog, arm: int, level: float) -> Estimate:

@@ -61,14 +61,13 @@ def _excursion(found: Excursion) -> Figure:
 
 @draw.register
 def _adaptive(found: AdaptiveValues) -> Figure:
-    figure, (left, right) = panels(1, 2, _rows(4 * len(found.contrast)))
+    figure, (left, right) = panels(1, 2, _rows(3 * len(found.contrast)))
     arms = [f"arm {arm}" for arm in range(len(found.arms))]
     intervals(left, arms, found.arms, palette.BLUE)
     left.set_xlabel("value of an arm")
     kinds = (
         ("weighted", found.contrast, palette.BLUE),
         ("batched", found.batched, palette.GREEN),
-        ("unweighted", found.unweighted, palette.ORANGE),
         ("naive", found.naive, palette.RED),
     )
     names = [f"{arm}, {kind}" for arm in arms[1:] for kind, _, _ in kinds]
