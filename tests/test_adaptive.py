@@ -156,8 +156,8 @@ def steered_by_arms(seed: int) -> AdaptiveLog:
         rows.append((arm, reward, np.tile(chance, (size, 1)), np.full(size, batch)))
         sums = np.bincount(arm, reward, minlength=3)
         best = int(np.argmax(sums / np.maximum(np.bincount(arm, minlength=3), 1)))
-    arm, reward, chance, batch = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-    return AdaptiveLog(arm=arm, reward=reward, propensity=chance, batch=batch)
+    arms, rewards, chances, batches = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    return AdaptiveLog(arm=arms, reward=rewards, propensity=chances, batch=batches)
 
 
 def test_allotted_values_have_no_bias_with_several_arms() -> None:
