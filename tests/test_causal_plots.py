@@ -32,12 +32,13 @@ from recoup.causal import (
     wcls,
 )
 from recoup.causal.incidents import IncidentCost
+from recoup.causal.journeys import Journeys
 from recoup.causal.known_truth import reference_problem
 from recoup.causal.policy_search import search_policies
 from recoup.causal.repeated_acts import fatigue_problem
 from recoup.cli import app
 from recoup.errors import ConfigError
-from recoup.report.causal_plots import Plotted, UpliftFigure, draw, plot
+from recoup.report.causal_plots import DelayFigure, Plotted, UpliftFigure, draw, plot
 
 RNG = np.random.default_rng(0)
 
@@ -85,7 +86,7 @@ def policy() -> Plotted:
     return evaluate_policy(problem.draw(3_000, 1), problem.best_policy())
 
 
-def by_action() -> Plotted:
+def of_two_actions() -> Journeys:
     acted, kind = RNG.random((2_000, 2)) < 0.5, RNG.random(2_000) < 0.5
     log = pl.DataFrame(
         {
@@ -97,7 +98,7 @@ def by_action() -> Plotted:
         }
     ).with_columns(s=0, p=0.5, half=0.25)
     halves = {"chat": "half", "coupon": "half"}
-    journeys = journeys_from_table(
+    return journeys_from_table(
         log,
         journey="j",
         time="t",
@@ -108,7 +109,15 @@ def by_action() -> Plotted:
         action="what",
         action_propensities=halves,
     )
-    return evaluate_delay_by_action(journeys)
+
+
+def by_action() -> Plotted:
+    return evaluate_delay_by_action(of_two_actions())
+
+
+def delay_by_action() -> Plotted:
+    journeys = of_two_actions()
+    return DelayFigure(evaluate_delay(journeys), evaluate_delay_by_action(journeys))
 
 
 def search() -> Plotted:
@@ -192,6 +201,7 @@ def switching() -> Plotted:
 SMALL = {
     switching: "48 pairs",
     by_action: "from here on",
+    delay_by_action: "coupon",
     search: "half that chose it",
     targeting: "acts on",
     steered: "arm 1, naive",

@@ -242,7 +242,10 @@ def delay_command(  # noqa: PLR0913 - one argument an option
         level=level,
     )
     by_action = evaluate_delay_by_action(journeys, regressor=regressor, variant=score, level=level)
-    save_plot(found, plot)
+    if plot is not None:
+        from recoup.report.causal_plots import DelayFigure
+
+        save_plot(DelayFigure(found, by_action), plot)
     if json:
         print_json(msgspec.structs.asdict(found) | {"by_action": by_action})
     else:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
 from recoup.causal.delay import Delay
+from recoup.causal.delay_by_action import ActionDelay
 from recoup.causal.experiment import ExperimentResult, Look
 from recoup.causal.lift import LiftReport, LiftRow
 from recoup.causal.off_policy import OffPolicy
@@ -54,9 +55,29 @@ class UpliftFigure(msgspec.Struct, frozen=True):
     uplift: Uplift
 
 
+class DelayFigure(msgspec.Struct, frozen=True):
+    """What the figure of a cost of delay shows where actions are named.
+
+    Parameters
+    ----------
+    delay
+        Of acting, whichever action it is.
+    by_action
+        Of each action.
+
+    Examples
+    --------
+    See `plot`.
+    """
+
+    delay: Delay
+    by_action: list[ActionDelay]
+
+
 Plotted = (
     OffPolicy
     | Delay
+    | DelayFigure
     | ExperimentResult
     | PolicyValue
     | UpliftFigure
@@ -153,9 +174,28 @@ def _overlap(found: OffPolicy) -> Figure:
 @estimate_plots.draw.register
 def _delay(found: Delay) -> Figure:
     figure, (upper, lower) = panels(2, 1, TALL)
+    _waiting(upper, found)
+    _regret(lower, found)
+    doubt(figure, found.refused)
+    return figure
+
+
+@estimate_plots.draw.register
+def _delay_by_action(found: DelayFigure) -> Figure:
+    if not found.by_action:
+        return _delay(found.delay)
+    figure, (upper, middle, lower) = panels(3, 1, (TALL[0], 1.5 * TALL[1]))
+    _waiting(upper, found.delay)
+    estimate_plots.curves_by_action(middle, found.by_action)
+    _regret(lower, found.delay)
+    doubt(figure, found.delay.refused)
+    return figure
+
+
+def _waiting(axes: Axes, found: Delay) -> None:
     points = found.value_against_delay
     places, labels = list(range(len(points))), [str(point.time) for point in points]
-    upper.fill_between(
+    axes.fill_between(
         places,
         [point.band_low for point in points],
         [point.band_high for point in points],
@@ -165,22 +205,23 @@ def _delay(found: Delay) -> Figure:
         label=f"{found.level:.0%} band, whole curve",
     )
     errors = [[p.value - p.low for p in points], [p.high - p.value for p in points]]
-    upper.errorbar(
+    axes.errorbar(
         places, [point.value for point in points], errors, color=palette.BLUE, marker="o",
         markersize=4, capsize=3, label=f"{found.level:.0%} interval, each point",
     )  # fmt: skip
-    upper.axhline(found.logged_value.value, color=palette.GREY, linestyle="--", label="the log")
-    upper.set_xticks(places, labels)
-    upper.set_xlabel("act at the first open point from here on")
-    upper.set_ylabel("value per journey")
-    upper.legend(fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
+    axes.axhline(found.logged_value.value, color=palette.GREY, linestyle="--", label="the log")
+    axes.set_xticks(places, labels)
+    axes.set_xlabel("act at the first open point from here on")
+    axes.set_ylabel("value per journey")
+    axes.legend(fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
+
+
+def _regret(axes: Axes, found: Delay) -> None:
     regret = found.regret
     parts = [getattr(regret, part) for part in REGRET_PARTS]
-    intervals(lower, ["regret of the log", *REGRET_PARTS], [regret, *parts], palette.RED)
-    lower.axvline(0, color=palette.MUTED, linewidth=1)
-    lower.set_xlabel(f"lost per journey, against the policy ({found.policy})")
-    doubt(figure, found.refused)
-    return figure
+    intervals(axes, ["regret of the log", *REGRET_PARTS], [regret, *parts], palette.RED)
+    axes.axvline(0, color=palette.MUTED, linewidth=1)
+    axes.set_xlabel(f"lost per journey, against the policy ({found.policy})")
 
 
 @estimate_plots.draw.register

@@ -5,6 +5,7 @@ from functools import singledispatch
 from typing import Final
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recoup.causal.adaptive import AdaptiveValues
@@ -175,6 +176,12 @@ def _gains(gains: Mapping[str, Estimate], label: str) -> Figure:
 @draw.register(list)
 def _by_action(found: Sequence[ActionDelay]) -> Figure:
     figure, (axes,) = panels(1, 1, SIZE)
+    curves_by_action(axes, found)
+    return figure
+
+
+def curves_by_action(axes: Axes, found: Sequence[ActionDelay]) -> None:
+    """Draw what taking each action from a time on is worth, with intervals."""
     for place, each in enumerate(found):
         points, colour = each.value_against_delay, COLOURS[place % len(COLOURS)]
         errors = [[p.value - p.low for p in points], [p.high - p.value for p in points]]
@@ -189,7 +196,6 @@ def _by_action(found: Sequence[ActionDelay]) -> Figure:
         axes.legend(fontsize=8.5, ncols=5, loc="lower left", bbox_to_anchor=(0, 1.0))
     axes.set_xlabel("take the action at the first open point from here on")
     axes.set_ylabel("value per journey")
-    return figure
 
 
 def _rows(rows: int) -> tuple[float, float]:
