@@ -72,6 +72,9 @@ def print_repeat(metrics: Mapping[str, object]) -> None:
         table.add_row("BG/NBD", *(_cell(theirs[measure]) for measure in REPEAT))
     stdout.print(table)
     stdout.print(f"{metrics['customers']:,} customers", highlight=False)
+    if "calibration_by_chance" in metrics:
+        chance = _cell(metrics["calibration_by_chance"])
+        stdout.print(f"a calibration error of up to {chance} is chance", highlight=False)
     if "overdue" in metrics:
         stdout.print(f"{metrics['overdue']:,} of them overdue", highlight=False)
     if metrics.get("forward") is False:

@@ -39,11 +39,20 @@ class Laws(msgspec.Struct, frozen=True):
 
 
 class Learned(msgspec.Struct, frozen=True):
-    """What was fitted to the inputs; ``linear_share`` is the weight of the linear log-odds."""
+    """What was fitted to the inputs.
+
+    Parameters
+    ----------
+    linear_share
+        Weight of the linear log-odds.
+    level
+        Added to the log-odds: how much more customers buy of late than the inputs told.
+    """
 
     trees: TreeEnsemble
     linear: LinearModel
     linear_share: float
+    level: float = 0.0
 
 
 class Predicted(msgspec.Struct, frozen=True):
@@ -114,7 +123,7 @@ class RepeatModel:
             linear_rows(inputs, self.learned.linear),
             self.learned.linear_share,
         )
-        ours = probability(raw)
+        ours = probability(raw + self.learned.level)
         known = past.histories(at)
         theirs = self.laws.bg_nbd.p_purchase(known, self.laws.horizon_days)
         if horizon_days is None or horizon_days >= self.laws.horizon_days:
@@ -133,6 +142,7 @@ class RepeatModel:
         meta: dict[str, object] = {
             "laws": msgspec.to_builtins(self.laws),
             "linear_share": self.learned.linear_share,
+            "level": self.learned.level,
             "trained_until": self.trained_until,
             "names": list(NAMES),
             "trees": self.learned.trees.to_bytes(),
@@ -160,7 +170,7 @@ class RepeatModel:
                 hint="train the model again",
             )
         trees = TreeEnsemble.from_bytes(told.trees)
-        learned = Learned(trees, linear, told.linear_share)
+        learned = Learned(trees, linear, told.linear_share, told.level)
         return cls(told.laws, learned, told.trained_until)
 
     @property
@@ -249,3 +259,4 @@ class _Meta(msgspec.Struct):
     trained_until: int
     names: tuple[str, ...]
     trees: bytes
+    level: float = 0.0

@@ -10,11 +10,24 @@ from numpy.typing import NDArray
 
 from recoup.errors import ModelError
 from recoup.friction.bg_nbd import fit_bg_nbd
-from recoup.friction.evaluation import log_loss, metrics_of, paired_gain
+from recoup.friction.evaluation import (
+    calibration_by_chance,
+    log_loss,
+    metrics_of,
+    paired_gain,
+)
 from recoup.friction.gaps import GapModel, fit_gaps
 from recoup.friction.intent import blend
+from recoup.friction.level import expected_level, level_of
 from recoup.friction.orders import Orders
-from recoup.friction.repeat import Laws, Learned, RepeatModel, inputs_at, probability
+from recoup.friction.repeat import (
+    Laws,
+    Learned,
+    RepeatModel,
+    inputs_at,
+    log_odds,
+    probability,
+)
 from recoup.models.linear import LinearModel, fit_linear, linear_rows
 from recoup.models.trees import TreeEnsemble
 
@@ -49,6 +62,8 @@ class RepeatSettings(msgspec.Struct, frozen=True):
         At most so many rows are drawn for a fit of the trees, and of the regression.
     linear_share, linear_l2
         Weight of the logistic regression beside the trees, and its penalty.
+    level_origins
+        At most so many origins, a horizon apart, tell how far a shop's level lasts.
     """
 
     horizon_days: int | None = None
@@ -65,6 +80,7 @@ class RepeatSettings(msgspec.Struct, frozen=True):
     l2: float = 20.0
     linear_share: float = 0.5
     linear_l2: float = 1e-3
+    level_origins: int = 6
 
 
 def default_horizon(span_days: int) -> int:
@@ -144,16 +160,23 @@ def fit_repeat(
             f"Expected orders over at least {(chosen.held_out + 2) * horizon} days, got {span}",
             hint="train on a longer log, or with a shorter horizon",
         )
-    held = _concat(
-        [_judge(past, until - (k + 1) * horizon, horizon, chosen) for k in range(chosen.held_out)]
-    )
+    known = max(chosen.held_out, min(chosen.level_origins, span // horizon - 2))
+    parts = [_judge(past, until - (k + 1) * horizon, horizon, chosen) for k in range(known)]
+    held = _concat(parts[: chosen.held_out])
     losses = [log_loss(held.positive, held.scores[:, k]) for k in range(len(chosen.rounds))]
     best = int(np.argmin(losses))
+    raw = [log_odds(part.scores[:, best]) for part in parts]
+    levels = [level_of(part.positive, said) for part, said in zip(parts, raw, strict=True)]
+    # An origin is judged with the level that those before it let expect.
+    scores = probability(
+        np.concatenate([raw[k] + expected_level(levels[k + 1 :]) for k in range(chosen.held_out)])
+    )
     if judged is not None:
-        judged(held, held.scores[:, best])
+        judged(held, scores)
     laws = msgspec.structs.replace(_laws(past, until, horizon), cycles=cycles or {})
-    model = RepeatModel(laws, _fit(past, until, laws, chosen, chosen.rounds[best]), until)
-    told = _measures(held.positive, held.scores[:, best], held.bg_nbd)
+    learned = _fit(past, until, laws, chosen, chosen.rounds[best])
+    model = RepeatModel(laws, msgspec.structs.replace(learned, level=expected_level(levels)), until)
+    told = _measures(held.positive, scores, held.bg_nbd)
     return model, {"customers": len(past.starts), "horizon_days": horizon, **told}
 
 
@@ -171,6 +194,7 @@ def evaluate_repeat(
     Returns
     -------
     ``customers``, ``horizon_days``, ``base_rate``, ``auc``, ``log_loss``, ``calibration_error``,
+    ``calibration_by_chance`` (what that error would hardly exceed if every probability were right),
     the measures again under ``bg_nbd``, and ``gain``: the fall of the log loss below BG/NBD's with
     its 95 % interval over customers drawn anew.
 
@@ -193,6 +217,7 @@ def evaluate_repeat(
         "customers": len(positive),
         "horizon_days": horizon,
         **_measures(positive, said.ours, said.bg_nbd),
+        "calibration_by_chance": calibration_by_chance(said.ours),
         "gain": _gain(positive, said.ours, said.bg_nbd, draws),
         "overdue": int((late.by > 0.0).sum()),
     }
