@@ -1,8 +1,9 @@
 """The `recoup` command: its sub-commands, and how it ends."""
 
 import os
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -86,15 +87,27 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_INPUT)
-    except (RecoupError, MemoryError, OSError) as error:
-        tell_error(_in_words(error), as_json="--json" in sys.argv)
-        sys.exit(EXIT_INPUT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        said = _in_words(error)
+        if said is None:
+            raise
+        _tell(said)
+        sys.exit(EXIT_INPUT)
 
 
-def _in_words(error: RecoupError | MemoryError | OSError) -> RecoupError:
-    """Say what the machine lacks, or would not do, as one of our own errors."""
+def _tell(error: RecoupError) -> None:
+    """Say what went wrong; on stderr where stdout takes nothing any more."""
+    try:
+        tell_error(error, as_json="--json" in sys.argv)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        tell_error(error, as_json=False)
+
+
+def _in_words(error: Exception) -> RecoupError | None:
+    """Say what the machine lacks, or would not do, as one of our own errors; None if neither."""
     if isinstance(error, RecoupError):
         return error
     if isinstance(error, MemoryError):
@@ -102,8 +115,20 @@ def _in_words(error: RecoupError | MemoryError | OSError) -> RecoupError:
             f"Expected more memory than there is: {error or 'none left'}",
             hint="shorten the log, or for training hold fewer events with --most-rows",
         )
-    named = f"`{error.filename}`" if error.filename else "a file"
+    if isinstance(error, OSError):
+        named = f"`{error.filename}`" if error.filename else "a file"
+        return _unwritten(named, error.strerror or str(error))
+    if type(error).__module__.startswith("polars") and DISK.search(str(error)):
+        return _unwritten("a file", str(error))
+    return None
+
+
+DISK: Final = re.compile(r"os error|transport error")
+"""How the library that writes Parquet words what the operating system would not do."""
+
+
+def _unwritten(named: str, got: str) -> RecoupError:
     return ConfigError(
-        f"Expected to read or write {named}, got: {error.strerror or error}",
+        f"Expected to read or write {named}, got: {got}",
         hint="check that the path is right, that it may be written to, and that the disk has room",
     )

@@ -2,16 +2,20 @@
 
 import datetime as dt
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recoup.cli.output import Ticker, progress_bar, tell_left_out
 from recoup.errors import ConfigError
 from recoup.settings import moment
 
 if TYPE_CHECKING:
     from recoup.non_shoppers import Rules
+    from recoup.runners.backfill import Counted
     from recoup.sources import Privacy, Source
 
 Log = Annotated[
@@ -89,6 +93,25 @@ def open_log(
     settings = read_privacy(privacy)
     secret = read_secret(secret_file) if settings is not None and settings.hash_visitors else None
     return open_source(log, format=log_format, mapping=mapping, privacy=settings, secret=secret)
+
+
+@contextmanager
+def accounted(path: Path, log: "Source") -> Iterator["Counted"]:
+    """Read a log; then say, also where a command fails, what was left out of it."""
+    from recoup.runners.backfill import Counted
+
+    counted = Counted(log)
+    try:
+        yield counted
+    finally:
+        tell_left_out(path, counted.left_out)
+
+
+@contextmanager
+def reading(label: str, path: Path, log: "Source") -> Iterator[tuple["Counted", Ticker]]:
+    """Read a log under a progress bar; then say what was left out of it."""
+    with accounted(path, log) as counted, progress_bar(label, log.size_hint()) as tick:
+        yield counted, tick
 
 
 def read_privacy(path: Path | None) -> "Privacy | None":

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recoup.cli.arguments import Format, Log, Mapping, open_log, parse_moment, read_pair
-from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar, stdout
+from recoup.cli.arguments import Format, Log, Mapping, open_log, parse_moment, read_pair, reading
+from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
 from recoup.cli.tables import Level
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def incident_command(  # noqa: PLR0913 - one argument an option
 
     since = parse_moment(start, "--from")
     assert since is not None  # noqa: S101
-    log = open_log(source, format, mapping)
-    with progress_bar("reading", log.size_hint()) as tick:
+    with reading("reading", source, open_log(source, format, mapping)) as (log, tick):
         found = incident_in(
             log,
             dict(read_pair(text, "--entity") for text in entity),

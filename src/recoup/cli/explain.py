@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from recoup.cli.arguments import Format, Log, Mapping, PrivacyFile, SecretFile, open_log
-from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar, stdout
+from recoup.cli.arguments import Format, Log, Mapping, PrivacyFile, SecretFile, open_log, reading
+from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
 
 if TYPE_CHECKING:
     from recoup.friction.reasons import Reason
@@ -58,8 +58,8 @@ def explain(  # noqa: PLR0913 - one argument an option
 
     model, loaded = load_intent(registry, serving=True)
     hesitation = load_serving(registry).hesitation
-    log = open_log(source, format, mapping, privacy=privacy, secret_file=secret_file)
-    with progress_bar("reading", log.size_hint()) as tick:
+    opened = open_log(source, format, mapping, privacy=privacy, secret_file=secret_file)
+    with reading("reading", source, opened) as (log, tick):
         found = explain_sessions(
             log, model, hesitation=hesitation, visitor=visitor, session=session, progress=tick
         )

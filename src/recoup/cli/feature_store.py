@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import asdict
 from rich.table import Table
 
-from recoup.cli.arguments import Format, Log, Mapping, open_log, parse_moment, read_pair
-from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar, stdout
+from recoup.cli.arguments import Format, Log, Mapping, open_log, parse_moment, read_pair, reading
+from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
 from recoup.cli.tables import read_table
 
 if TYPE_CHECKING:
+    from recoup.features.frames import KeyFeatures
     from recoup.features.health import Drift, Skew
+    from recoup.runners.backfill import Counted
+    from recoup.runners.feature_tables import Health
 
 Set = Annotated[
     str | None,
@@ -94,8 +98,7 @@ def get(
     """
     from recoup.runners.feature_tables import features_of, load_feature_set
 
-    log = open_log(source, format, mapping)
-    with progress_bar("reading", log.size_hint()) as tick:
+    with reading("reading", source, open_log(source, format, mapping)) as (log, tick):
         found = features_of(
             log,
             load_feature_set(chosen),
@@ -104,7 +107,7 @@ def get(
             progress=tick,
         )
     if json:
-        print_json(found)
+        print_json(_with_left_out(found, log))
         return
     told = ", ".join(f"{column} {value}" for column, value in found.key.items())
     as_of = "no event until then" if found.as_of is None else f"its event of {_clock(found.as_of)}"
@@ -146,8 +149,7 @@ def join(  # noqa: PLR0913 - one argument an option
     """
     from recoup.runners.feature_tables import join_table, load_feature_set
 
-    log = open_log(source, format, mapping)
-    with progress_bar("joining", log.size_hint()) as tick:
+    with reading("joining", source, open_log(source, format, mapping)) as (log, tick):
         joined = join_table(
             read_table(table),
             log,
@@ -161,8 +163,14 @@ def join(  # noqa: PLR0913 - one argument an option
     out.parent.mkdir(parents=True, exist_ok=True)
     joined.frame.write_parquet(out)
     if json:
-        rows = joined.frame.height
-        print_json({"rows": rows, "accounts": joined.accounts, "left_out": joined.left_out})
+        print_json(
+            {
+                "rows": joined.frame.height,
+                "accounts": joined.accounts,
+                "left_out": joined.left_out,
+                **asdict(log.left_out),
+            }
+        )
         return
     for kind, counts in joined.accounts.items():
         told = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
@@ -191,11 +199,10 @@ def skew(
     """
     from recoup.runners.feature_tables import load_feature_set, skew_of
 
-    log = open_log(source, format, mapping)
-    with progress_bar("folding", log.size_hint()) as tick:
+    with reading("folding", source, open_log(source, format, mapping)) as (log, tick):
         found = skew_of(read_table(served), log, load_feature_set(chosen), progress=tick)
     if json:
-        print_json(found)
+        print_json(_with_left_out(found, log))
     else:
         _print_skew(found)
 
@@ -220,13 +227,12 @@ def health(
     """
     from recoup.runners.feature_tables import health_of, load_feature_set
 
-    log = open_log(source, format, mapping)
-    with progress_bar("folding", log.size_hint()) as tick:
+    with reading("folding", source, open_log(source, format, mapping)) as (log, tick):
         found = health_of(
             log, load_feature_set(chosen), split=parse_moment(split, "--split"), progress=tick
         )
     if json:
-        print_json(found)
+        print_json(_with_left_out(found, log))
         return
     table = Table(title="Freshness at the log's end", show_edge=False)
     for column in ("key", "keys", "newest", "median", "95 %"):
@@ -236,6 +242,10 @@ def health(
         table.add_row(" + ".join(each.key), f"{each.keys:,}", *(_span(age) for age in ages))
     stdout.print(table)
     _print_drift(found.drift, found.split)
+
+
+def _with_left_out(found: "KeyFeatures | Skew | Health", log: "Counted") -> dict[str, object]:
+    return {**asdict(found), **asdict(log.left_out)}
 
 
 def _print_skew(found: "Skew") -> None:

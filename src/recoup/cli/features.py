@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import asdict
 from rich.table import Table
 
 from recoup.cli import feature_store
-from recoup.cli.arguments import Format, Log, Mapping, open_log
+from recoup.cli.arguments import Format, Log, Mapping, open_log, reading
 from recoup.cli.feature_store import Set
-from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, progress_bar, stdout
+from recoup.cli.output import EXIT_CODES, JsonFlag, print_json, stdout
 
 features = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 
@@ -85,12 +86,11 @@ def backfill(
     from recoup.runners.backfill import backfill_to
     from recoup.runners.feature_tables import load_feature_set
 
-    log = open_log(source, format, mapping)
-    with progress_bar("backfilling", log.size_hint()) as tick:
+    with reading("backfilling", source, open_log(source, format, mapping)) as (log, tick):
         told = backfill_to(
             log, out, how=rows.value, feature_set=load_feature_set(chosen), progress=tick
         )
     if json:
-        print_json(told)
+        print_json({**told, **asdict(log.left_out)})
     else:
         stdout.print(f"Wrote {told['rows']:,} rows to {out}", highlight=False)

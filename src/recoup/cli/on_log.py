@@ -1,12 +1,17 @@
 """What `train` and `evaluate` have in common: a model, a log, a period, and measures to print."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from recoup.cli.arguments import open_log, parse_moment, read_rules
+from recoup.cli.arguments import accounted, open_log, parse_moment, read_rules
 from recoup.cli.output import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from recoup.sources import Source
 
 Metrics = Mapping[str, object]
 
@@ -36,18 +41,24 @@ class OnLog(msgspec.Struct, frozen=True):
 
     def run(self, runner: Callable[..., Metrics], label: str, **more: object) -> Metrics:
         """Train or measure with its progress; ``more`` goes to the runner as it is."""
-        with progress_bar(label, None) as tick:
-            return runner(
-                self._opened(self.source),
+        with ExitStack() as logs:
+            log = logs.enter_context(accounted(self.source, self._opened(self.source)))
+            history = None
+            if self.history is not None:
+                history = logs.enter_context(accounted(self.history, self._opened(self.history)))
+            tick = logs.enter_context(progress_bar(label, None))
+            metrics = runner(
+                log,
                 self.registry,
                 until=parse_moment(self.until, "--until"),
-                history=None if self.history is None else self._opened(self.history),
+                history=history,
                 rules=read_rules(self.rules),
                 progress=tick,
                 **more,
             )
+        return {**metrics, **msgspec.structs.asdict(log.left_out)}
 
-    def _opened(self, log: Path) -> object:
+    def _opened(self, log: Path) -> "Source":
         return open_log(log, self.format, self.mapping)
 
 

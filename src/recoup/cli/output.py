@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -20,6 +21,9 @@ from rich.progress import (
 )
 
 from recoup.errors import RecoupError
+
+if TYPE_CHECKING:
+    from recoup.runners.backfill import LeftOut
 
 EXIT_OK: Final = 0
 EXIT_INPUT: Final = 1
@@ -58,6 +62,20 @@ def tell_error(error: RecoupError, *, as_json: bool) -> None:
     stderr.print(f"[bold red]Error:[/] {_plain(error.message)}", highlight=False, soft_wrap=True)
     if error.hint is not None:
         stderr.print(f"[bold]Hint:[/] {_plain(error.hint)}", highlight=False, soft_wrap=True)
+
+
+def tell_left_out(path: Path, left_out: "LeftOut") -> None:
+    """Say on stderr what a log held that was not folded; nothing where all of it was."""
+    told = [f"{count:,} {reason}" for reason, count in left_out.dead_letters.items()]
+    if told:
+        line = f"Dead letters of `{path}`: {', '.join(told)}; `recoup replay` writes each of them."
+        stderr.print(_plain(line), highlight=False, soft_wrap=True)
+    if "too_late" in left_out.dead_letters:
+        line = 'Hint: events out of order; `order = "time"` in a mapping sorts a log first'
+        stderr.print(line, highlight=False, soft_wrap=True)
+    if left_out.duplicates:
+        line = f"Repeats in `{path}`: {left_out.duplicates:,}, by source and id; each counts once."
+        stderr.print(_plain(line), highlight=False, soft_wrap=True)
 
 
 @contextmanager

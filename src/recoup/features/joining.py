@@ -1,6 +1,6 @@
 """Point-in-time joins: for a table of (key, moment), the features as they stood at the moment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -115,6 +115,7 @@ def join_features(
     """
     named = dict(keys or {})
     groups = _groups(feature_set)
+    _check_named(requests, named, groups)
     asked = _asked(requests, ts)
     parts, accounts, left_out = [], {}, []
     for key, names in groups.items():
@@ -168,6 +169,23 @@ def _check_free(requests: pl.DataFrame, parts: list[pl.DataFrame]) -> None:
         )
 
 
+def _check_named(
+    requests: pl.DataFrame, named: Mapping[str, str], groups: Iterable[tuple[str, ...]]
+) -> None:
+    """Refuse a key that no feature has, and a column that is not there, though it is named."""
+    known = sorted({column for key in groups for column in key})
+    for key, column in named.items():
+        if key not in known:
+            raise SchemaError(
+                f"Expected a key of the features, got `{key}`", hint=f"one of {', '.join(known)}"
+            )
+        if column not in requests.columns:
+            raise SchemaError(
+                f"Expected a column `{column}` for the key `{key}` in the requests, got "
+                f"{', '.join(requests.columns)}"
+            )
+
+
 def _groups(feature_set: FeatureSet) -> dict[tuple[str, ...], list[str]]:
     groups: dict[tuple[str, ...], list[str]] = {}
     for feature in feature_set.features:
@@ -180,13 +198,17 @@ def _asked(requests: pl.DataFrame, ts: str) -> pl.DataFrame:
         raise SchemaError(
             f"Expected a column `{ts}` of moments in the requests, got "
             f"{', '.join(requests.columns)}",
-            hint="name it with `ts`",
+            hint="name the column of the moments: `ts`, on the command line --ts",
         )
     moments = requests[ts]
-    if not isinstance(moments.dtype, pl.Datetime) or moments.null_count():
+    if not isinstance(moments.dtype, pl.Datetime):
+        raise SchemaError(f"Expected `{ts}` as moments, got {moments.dtype}")
+    if moments.null_count():
+        row = moments.is_null().arg_true()[0]
         raise SchemaError(
-            f"Expected `{ts}` as moments without nulls, got {moments.dtype} with "
-            f"{moments.null_count()} nulls",
+            f"Expected a moment in each row, got {moments.null_count()} without, first `{ts}` of "
+            f"row {row + 1}",
+            hint="leave such rows out: nothing was known at no moment",
         )
     return requests.with_row_index(_ROW).with_columns(in_utc(moments).alias(_AT))
 

@@ -4,6 +4,7 @@ import datetime as dt
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 import msgspec
 import polars as pl
@@ -24,6 +25,7 @@ from recoup.features.health import (
 from recoup.features.joining import ARRIVED, Joined, join_features, with_keys
 from recoup.runners.backfill import admitted
 from recoup.sources import Source
+from recoup.sources.values import read_time
 
 Progress = Callable[[int], None]
 
@@ -135,24 +137,28 @@ def join_table(
 ) -> Joined:
     """Join a log's features to a table of keys and moments; see :func:`join_features`.
 
-    Moments may be text, ISO 8601; without a zone they are UTC.
+    Moments may be dates, text (ISO 8601) or epoch numbers; without a zone they are UTC.
     """
-    if table.schema.get(ts) == pl.String:
+    if ts in table.columns and not isinstance(table.schema[ts], pl.Datetime):
         table = table.with_columns(_moments(table[ts]))
     rows = rows_of(source, feature_set, how=how, progress=progress)
     return join_features(table, rows, feature_set, ts=ts, keys=keys, how=how, max_age_s=max_age_s)
 
 
-def _moments(texts: pl.Series) -> pl.Series:
-    moments = texts.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    bad = moments.is_null() & texts.is_not_null()
+def _moments(column: pl.Series) -> pl.Series:
+    moments = read_time(column, ("auto",), zone="UTC", now=NEVER)
+    bad = moments.reasons == "bad_timestamp"
     if bad.any():
-        row = bad.to_list().index(True)
+        row = int(bad.arg_true()[0])
         raise SchemaError(
-            f"Expected ISO 8601 moments, got {texts[row]!r} - at {texts.name}[{row}]",
-            hint="write 2026-01-31T12:00:00Z",
+            f"Expected moments in `{column.name}`, got {column[row]!r} in row {row + 1}",
+            hint="write 2026-01-31T12:00:00Z, or a date",
         )
-    return moments
+    return moments.values.alias(column.name)
+
+
+NEVER: Final = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
+"""A request may ask for a moment that has not come: there is no clock it could be ahead of."""
 
 
 def skew_of(
