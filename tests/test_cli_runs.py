@@ -99,4 +99,5 @@ def test_the_log_and_its_history_are_read_by_the_same_mapping(tmp_path: Path) ->
     asked = OnLog(
         tmp_path / "now.csv", tmp_path, None, tmp_path / "before.csv", None, mapping, None
     )
-    assert asked.run(visitors, "reading") == {"source": "now", "history": "before"}
+    told = asked.run(visitors, "reading")
+    assert (told["source"], told["history"]) == ("now", "before")
