@@ -107,6 +107,25 @@ def test_gaps_are_found_again_and_their_quantiles_hold() -> None:
         assert (gaps[:, 2] < model.quantile(second, level)).mean() == pytest.approx(level, abs=0.03)
 
 
+def test_who_has_left_for_good_is_not_waited_for() -> None:
+    rng, n = np.random.default_rng(8), 4_000
+    rate = rng.gamma(3.0, 1.0 / 60.0, n)
+    gaps = np.maximum(np.round(rng.gamma(2.0, 1.0 / rate[:, None], (n, 30))), 1.0)
+    days = np.cumsum(gaps, axis=1).astype(np.int64)
+    stays = rng.random(days.shape) > 0.15
+    stays[:, 0] = True
+    keep = np.cumprod(stays, axis=1).astype(bool) & (days < 560)
+    customer = np.broadcast_to(np.arange(n)[:, None], days.shape)[keep]
+    orders = Orders(customer, days[keep], np.ones(keep.sum()), np.ones(keep.sum()))
+    model, past = fit_gaps(orders, 500), orders.before(500)
+    assert model.lapse == pytest.approx(0.15, abs=0.02)
+    assert model.shape == pytest.approx(2.0, rel=0.15)
+    said = model.p_purchase(past.histories(500), 60.0)
+    came = np.isin(past.customers, orders.buyers(500, 560))
+    for part in np.array_split(np.argsort(said), 4):
+        assert came[part].mean() == pytest.approx(said[part].mean(), abs=0.04)
+
+
 def test_who_is_overdue_and_by_how_much() -> None:
     customer, day = np.repeat([1, 2], 5), np.r_[np.arange(5) * 10, np.arange(5) * 10 + 35]
     orders = Orders(customer, day, np.ones(10), np.ones(10))

@@ -2,7 +2,9 @@
 
 Gaps between orders are gamma with a shape shared by all (1 is a Poisson process, more is more
 regular) and a rate that differs by customer as a gamma law: the cycle of the shop, sharpened by the
-customer's own gaps. The predictive law of the next gap is then beta prime, in closed form.
+customer's own gaps. The predictive law of the next gap is then beta prime, in closed form. After
+every order a customer may have left for good (the cure fraction of survival analysis): then no gap
+is waited for.
 
 Sources: Schmittlein and Morrison, "Prediction of future random events with the condensed negative
 binomial distribution", JASA 78, 1983; Platzer and Reutterer, "Ticking away the moments: timing
@@ -32,6 +34,11 @@ _LEAST: Final = 1e-9
 class GapModel(msgspec.Struct, frozen=True):
     """Gamma gaps of ``shape``, with rates that are gamma of shape ``r`` and rate ``beta`` (days).
 
+    Parameters
+    ----------
+    lapse
+        P(no order follows an order), of everyone alike; in [0, 1).
+
     Examples
     --------
     Three gaps of ten days each, and 30 days without an order since:
@@ -40,19 +47,26 @@ class GapModel(msgspec.Struct, frozen=True):
     >>> known = Histories(np.array([3.0]), np.array([30.0]), np.array([60.0]))
     >>> model.quantile(known, 0.9).round(1).tolist(), model.p_purchase(known, 7.0).round(2).tolist()
     ([29.5], [0.39])
+
+    If one in ten leaves after an order, they have probably left:
+
+    >>> leaving = GapModel(shape=1.5, r=2.0, beta=20.0, lapse=0.1)
+    >>> leaving.p_lapsed(known).round(2).tolist(), leaving.p_purchase(known, 7.0).round(2).tolist()
+    ([0.53], [0.18])
     """
 
     shape: float
     r: float
     beta: float
+    lapse: float = 0.0
 
     def quantile(self, known: Histories, level: float) -> Floats:
-        """Give a quantile of the gap after the last order, in days: shape (n,)."""
+        """Give a quantile of the gap after the last order of one who comes back, in days."""
         share = betaincinv(self.shape, self.r + self.shape * known.repeats, level)
         return np.asarray((self.beta + known.recency) * share / np.maximum(1.0 - share, _LEAST))
 
     def longer(self, known: Histories, gap: Floats) -> Floats:
-        """Give P(the gap after the last order is longer than ``gap`` days): shape (n,)."""
+        """Give P(a gap is longer than ``gap`` days | it ends): shape (n,)."""
         total = self.beta + known.recency
         return np.asarray(
             betaincc(self.shape, self.r + self.shape * known.repeats, gap / (gap + total))
@@ -62,7 +76,15 @@ class GapModel(msgspec.Struct, frozen=True):
         """Give P(buys within ``horizon`` days | has not bought since the last order)."""
         waited = known.age - known.recency
         now, then = self.longer(known, waited), self.longer(known, waited + horizon)
-        return 1.0 - then / np.maximum(now, _LEAST)
+        return (1.0 - self.p_lapsed(known)) * (1.0 - then / np.maximum(now, _LEAST))
+
+    def p_lapsed(self, known: Histories) -> Floats:
+        """Give P(left for good | has not bought since the last order): shape (n,)."""
+        return self.lapse / np.maximum(self.still_open(known), _LEAST)
+
+    def still_open(self, known: Histories) -> Floats:
+        """Give P(no order since the last, for so long): shape (n,)."""
+        return self.lapse + (1.0 - self.lapse) * self.longer(known, known.age - known.recency)
 
 
 class Overdue(msgspec.Struct, frozen=True):
@@ -75,7 +97,7 @@ class Overdue(msgspec.Struct, frozen=True):
     elapsed
         Since the last order.
     usual, latest
-        Median and 90 % quantile of the predictive law of this gap.
+        Median and 90 % quantile of the predictive law of this gap, of those who come back.
     by
         ``elapsed - latest``; above 0 the customer is overdue by so much.
     """
@@ -122,20 +144,23 @@ def fit_gaps(orders: Orders, at: int) -> GapModel:
     logs = np.add.reduceat(np.log(gaps), past.starts)
     cycle = float(known.recency.sum() / known.repeats.sum())
 
-    def loss(point: Floats) -> float:
-        shape, r, beta = np.exp(point).tolist()
-        return -_mean_likelihood(GapModel(shape, r, beta * cycle), known, logs)
+    def law(point: Floats) -> GapModel:
+        shape, r, beta, lapse = np.exp(point).tolist()
+        return GapModel(shape, r, beta * cycle, lapse / (1.0 + lapse))
 
-    bounds = [(-4.0, 4.0), (-4.0, 6.0), (-8.0, 8.0)]
-    best = minimize(loss, np.zeros(3), method="L-BFGS-B", bounds=bounds)
-    shape, r, beta = np.exp(best.x).tolist()
-    return GapModel(shape, r, beta * cycle)
+    def loss(point: Floats) -> float:
+        return -_mean_likelihood(law(point), known, logs)
+
+    bounds = [(-4.0, 4.0), (-4.0, 6.0), (-8.0, 8.0), (-8.0, 4.0)]
+    start = np.array([0.0, 0.0, 0.0, -3.0])
+    return law(minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)
 
 
 def _mean_likelihood(model: GapModel, known: Histories, logs: Floats) -> float:
     x, total = known.repeats, model.beta + known.recency
     own = model.r + model.shape * x
     complete = (model.shape - 1.0) * logs - x * gammaln(model.shape) + gammaln(own)
+    complete += x * np.log1p(-model.lapse)
     prior = model.r * np.log(model.beta) - gammaln(model.r)
-    still_open = np.log(np.maximum(model.longer(known, known.age - known.recency), _LEAST))
+    still_open = np.log(np.maximum(model.still_open(known), _LEAST))
     return float(np.mean(complete + prior - own * np.log(total) + still_open))

@@ -87,7 +87,7 @@ class RepeatModel:
     --------
     >>> from recoup.friction.repeat_training import RepeatSettings, fit_repeat
     >>> rng = np.random.default_rng(1)
-    >>> days = [np.unique(rng.gamma(1.5, 3 + c % 40, 40).cumsum().astype(int)) for c in range(300)]
+    >>> days = [np.unique(rng.gamma(1.5, 3 + c % 40, 90).cumsum().astype(int)) for c in range(300)]
     >>> customer = np.repeat(np.arange(300), [len(own) for own in days])
     >>> day = np.concatenate(days)
     >>> orders = Orders(customer, day, np.ones(len(day)), np.ones(len(day))).before(240)
