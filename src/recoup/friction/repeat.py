@@ -94,7 +94,7 @@ class RepeatModel:
     >>> model, _ = fit_repeat(orders, 240, RepeatSettings(rounds=(20,), seeds=(1,)))
     >>> said = model.predict(orders, 240)
     >>> model.laws.horizon_days, len(said.customer), bool(said.ours[1] > said.ours[39])
-    (28, 300, True)
+    (28, 299, True)
     """
 
     def __init__(self, laws: Laws, learned: Learned, trained_until: int) -> None:
