@@ -60,6 +60,15 @@ DEAD_RAGE = [click(k / 4, option="dead") for k in range(3)]
         ([click(0.0, latency_ms=2_600.0)], "dead_click"),
         ([click(0.0, option="error")], "error_click"),
         ([ADD | {"at": 0.0}, {"event": "ui_error", "at": 0.05}], "error_click"),
+        (
+            [ADD | {"at": 0.0}, {"event": "ui_error", "element": "buy", "at": 0.05}],
+            "error_click",
+        ),
+        (
+            [view("a") | {"page": "/p"}, {"event": "page_view", "page": "/q"}] * 3
+            + [view("a") | {"page": "/p"}],
+            "revisits",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -77,6 +86,23 @@ READER: list[Row] = [view("a"), {"event": "scroll"}, {"event": "scroll"}, view("
 COMPARISON = [view("a"), view("b")] * 4
 CHANGED_MIND: list[Row] = [ADD, REMOVE]
 TWO_OF_IT: list[Row] = [ADD, ADD, ADD, REMOVE]
+RELOADED: list[Row] = [
+    {"event": "page_view", "page": "/p/a"},
+    view("a") | {"page": "/p/a"},
+] * 6
+VITALS: list[Row] = [
+    {"event": "page_timing", "element": "img.hero", "latency_ms": 4_000.0, "at": k / 4}
+    for k in range(4)
+]
+SLOW_PAGE: list[Row] = [
+    {"event": "custom", "element": "quick view", "latency_ms": 9_000.0, "at": k / 4}
+    for k in range(4)
+]
+REFUSED: list[Row] = [
+    {"event": "form_error", "element": "postcode", "latency_ms": 3_000.0, "at": 0.0},
+    {"event": "ui_error", "element": "postcode", "at": 0.05},
+    {"event": "ui_error", "element": "postcode", "at": 0.08},
+]
 COUPON_HUNTER: list[Row] = [
     ADD,
     {"event": "coupon_attempt", "error_code": "expired"},
@@ -94,6 +120,10 @@ COUPON_HUNTER: list[Row] = [
         pytest.param(PAGINATION, {"rage_click", "dead_click"}, id="pagination"),
         pytest.param(TRIPLE_CLICK, {"rage_click", "revisits"}, id="triple click"),
         pytest.param(READER, set(BEHAVIOURS), id="careful reader"),
+        pytest.param(RELOADED, set(BEHAVIOURS), id="page loaded again"),
+        pytest.param(VITALS, set(BEHAVIOURS), id="timing of an element"),
+        pytest.param(SLOW_PAGE, set(BEHAVIOURS), id="page load told by a click"),
+        pytest.param(REFUSED, set(BEHAVIOURS), id="errors without a click"),
         pytest.param(COMPARISON, {"revisits", "oscillation"}, id="comparison shopper"),
         pytest.param(CHANGED_MIND, set(BEHAVIOURS), id="changed mind"),
         pytest.param(TWO_OF_IT, set(BEHAVIOURS), id="two of it"),

@@ -1,5 +1,6 @@
 """The closed loop on a small shop: decisions reach it, outcomes return, the truth stands beside."""
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 
 from recoup.causal.holdout import HoldoutComparison
-from recoup.decisions import Interval
+from recoup.decisions import Defect, Interval
 from recoup.report import DemoView
 from recoup.runners.demo import DemoResult, found_defects, run_demo
 from recoup.stores import SqliteJournal
@@ -95,6 +96,19 @@ def test_a_defect_is_named_only_where_its_entity_agrees(demo: tuple[DemoResult, 
     assert found_defects([true], sure) == ["t"]
     other = true | {"entity": dict.fromkeys(sure[0].entity, "elsewhere")}
     assert found_defects([other], sure) == []
+
+
+def test_what_is_ranked_below_a_half_is_told_as_suspected() -> None:
+    when = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
+    none = Interval(0.0, 0.0, 1.0)
+    ranked = Defect(
+        id="slow", type="D2", entity={"country": "PL"}, since=when, until=None, observed=3.0,
+        expected=5.0, exposed=9, lost_orders_per_hour=none, lost_value_per_hour=none,
+        confidence=0.4, recommended=None, evidence="",
+    )  # fmt: skip
+    true = [{"id": "slow", "type": "D2", "entity": {"country": "PL"}}]
+    assert found_defects(true, [ranked]) == []
+    assert found_defects(true, [ranked], 0.0) == ["slow"]
 
 
 def test_only_the_first_executed_decision_of_a_visitor_counts() -> None:

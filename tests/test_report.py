@@ -214,7 +214,7 @@ def test_an_owner_reads_first_what_matters() -> None:
         "$274 a day. What to do: "
         f"{words.intervention_words('error_recovery')}."
     )
-    assert first[2].startswith("1 more defect is likely")
+    assert first[2].startswith("1 more defect is likely, but over by now; the list below")
     assert "none was executed" in first[3]
 
 
@@ -356,3 +356,11 @@ def test_every_type_of_the_catalogue_and_every_intervention_has_words() -> None:
     assert set(catalogue.DEFECT_TYPES) | {catalogue.UNEXPLAINED_DROP} <= set(words.DEFECTS)
     assert {each.id for each in INTERVENTIONS} <= set(words.INTERVENTIONS)
     assert words.defect_words("made_up").name == "made_up"
+
+
+def test_decisions_are_told_by_what_was_done() -> None:
+    said = story.decided_words(_decided(50))
+    assert said == "50 of 100 decisions were carried out."
+    every = story.decided_words(_decided(100))
+    assert "to offer help (20), to wait (0), to leave the shopper alone (80)" in every
+    assert every in render_html(_summary(executed=100))

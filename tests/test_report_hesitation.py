@@ -183,6 +183,16 @@ def test_pages_summed_up_and_places_unknown_make_no_table() -> None:
     assert titles == ["Kind of page", "Page"]
 
 
+def test_an_error_that_names_a_field_is_no_click_that_could_have_been_dead() -> None:
+    batch = batch_of([(0.0, 1, "form_error"), (2.0, 2, "click_frustration")], element="postcode")
+    shown = np.zeros((2, 6), np.bool_)
+    shown[1, 4] = True
+    tally = HesitationTally()
+    tally.step(seen(batch, shown))
+    dead = tally.result().behaviours[4]
+    assert (dead.sessions, dead.others) == (1, 0)
+
+
 def test_who_showed_a_behaviour_is_compared_with_who_could_have() -> None:
     lines = [
         (0.0, 1, "view_item"), (1.0, 1, "purchase"),

@@ -71,13 +71,20 @@ def test_it_is_told_in_words() -> None:
     table = rows(told)
     assert [row.name for row in table] == ["Payment declined", "Slow page"]
     assert table[0].leave == "57 %"
-    assert table[0].where == "page /pay (100 %), device mobile (62 %)"
+    assert table[0].where == ""  # two visits say nothing of where
     assert "Payment declined" in figure(told)
     nothing = Reasons(model="m")
     assert sentences(nothing) == [NOTHING]
     assert figure(nothing) == ""
     harmless = tell_reasons(SHOP.filter(pl.col("signal") == "L3"), "m")
     assert "no purchase lost" in sentences(harmless)[0]
+
+
+def test_a_place_is_named_where_enough_visits_met_a_signal() -> None:
+    devices = ["mobile"] * 13 + ["desktop"] * 7
+    lines = [("K5", True, n, 0.5, 0.8, "/pay", device) for n, device in enumerate(devices)]
+    (row,) = rows(tell_reasons(frame_of(*lines), "m"))
+    assert row.where == "page /pay (100 %), device mobile (65 %)"
 
 
 def test_how_shoppers_wavered_is_told_apart_from_what_they_met() -> None:
@@ -105,7 +112,8 @@ def test_the_page_has_the_section_only_with_a_trained_model() -> None:
         assert (json.loads(to_json(summary))["reasons"] is None) == (told is None)
         return render_html(summary)
 
-    with_model = page(tell_reasons(SHOP, "m"))
+    lines = [("D8", True, n, 0.1, 0.2, "<b>/slow</b>", "desktop") for n in range(20)]
+    with_model = page(tell_reasons(frame_of(*lines), "m"))
     assert "Why shoppers leave" in with_model
     assert "not proof of cause" in with_model
     assert "<b>/slow</b>" not in with_model

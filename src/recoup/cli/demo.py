@@ -106,6 +106,12 @@ def _truth(result: "DemoResult") -> Table:
     table.add_column("Named by Recoup")
     for true in result.truth:
         where = ", ".join(f"{key} {value}" for key, value in true["entity"].items())
-        named = "[green]yes[/]" if true["id"] in result.found else "[yellow]no[/]"
+        named = _named(true["id"], result)
         table.add_row(f"{true['type']}: {where}", f"{true['lost_orders']:,.0f}", named)
     return table
+
+
+def _named(name: str, result: "DemoResult") -> str:
+    if name in result.found:
+        return "[green]yes[/]"
+    return "[yellow]suspected[/]" if name in result.suspected else "[yellow]no[/]"

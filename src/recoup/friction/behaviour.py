@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recoup.errors import SnapshotError
 from recoup.events import CODE, EventBatch, encode, hash64
-from recoup.friction.steps import is_page
+from recoup.friction.steps import is_click, is_page
 
 BEHAVIOURS: Final = (
     "revisits", "oscillation", "comparison_loop", "rage_click", "dead_click", "error_click",
@@ -26,11 +26,13 @@ BEHAVIOURS: Final = (
 """What :class:`BehaviourDetector` looks for, a column each: append, never reorder.
 
 - ``revisits``: an item's page is returned to for the third time or more in a session, after
-  something else was opened, and no other item was returned to more than once;
+  something else was opened, and no other item was returned to more than once; a page that is
+  loaded again, or told by a second event, is nothing else;
 - ``oscillation``: an item is added to the cart, removed, and added again;
 - ``comparison_loop``: two items or more were each returned to twice;
 - ``rage_click``: the third dead click on one element within a second;
-- ``dead_click``: a click that its tag calls dead, or whose reaction took over 2,500 ms;
+- ``dead_click``: a click that its tag calls dead, or a ``click_frustration`` whose reaction took
+  over 2,500 ms: other events tell by ``latency_ms`` how long a page took;
 - ``error_click``: a click that its tag says met an error, or a script error within 100 ms of one.
 """
 
@@ -47,14 +49,15 @@ IDLE_US: Final = 1_800_000_000
 FORGET_US: Final = 4 * IDLE_US
 """A session's memory is dropped once it has been silent for so long before the newest event."""
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 _DEAD: Final = frozenset(hash64(word) for word in ("dead", "dead_rage", "rage_dead"))
 _ERROR: Final = hash64("error")
-_COLUMNS: Final = ("ts", "event", "item", "element", "option", "latency_ms")
+_COLUMNS: Final = ("ts", "event", "item", "page", "element", "option", "latency_ms")
 _REVISITS, _OSCILLATION, _LOOP, _RAGE, _DEAD_CLICK, _ERROR_CLICK = range(6)
 _CLICKED: Final = [_RAGE, _DEAD_CLICK, _ERROR_CLICK]
-_CLICKS: Final = (CODE["click_frustration"], CODE["custom"])
+_FRUSTRATED: Final = CODE["click_frustration"]
+_PAGE: Final = CODE["page_view"]
 _VIEW, _ADD, _REMOVE = CODE["view_item"], CODE["add_to_cart"], CODE["remove_from_cart"]
 _ELSEWHERE: Final = 0
 """Stands for a page that is no item's."""
@@ -69,6 +72,7 @@ class _Session(msgspec.Struct, array_like=True):
 
     ts: int = 0
     at: int = _ELSEWHERE
+    page: int = 0
     returns: dict[int, int] = {}
     switches: dict[int, int] = {}
     clicked: int = 0
@@ -135,22 +139,24 @@ class BehaviourDetector:
             Events that show a symptom, shape (n,).
         """
         told = encode(batch, _COLUMNS)
-        page = is_page(told["event"], told["element"])
+        kinds = (is_page(told["event"], told["element"]), is_click(told["event"], told["element"]))
         shown = np.zeros((len(batch), len(BEHAVIOURS)), np.bool_)
-        columns = (session, *(told[name] for name in _COLUMNS), page)
+        columns = (session, *(told[name] for name in _COLUMNS), *kinds)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         owners = []
-        for out, (key, ts, event, item, element, option, latency_ms, opens) in zip(
+        for out, (key, ts, event, item, page, element, option, latency_ms, opens, clicks) in zip(
             shown, rows, strict=True
         ):
             own = self._recall(key, ts)
             owners.append(own)
             if opens:
-                _visit(own, item if event == _VIEW else _ELSEWHERE, out)
+                _visit(own, event, item, page, out)
             elif event in (_ADD, _REMOVE):
                 _switch(own, item, event == _ADD, out)
-            if element or event in _CLICKS:
-                _click(own, ts, element, (option, latency_ms), out)
+            if clicks:
+                dead = option in _DEAD or (event == _FRUSTRATED and latency_ms > DEAD_MS)
+                _click(own, ts, element, dead, out)
+                out[_ERROR_CLICK] = option == _ERROR
             elif event == CODE["ui_error"]:
                 out[_ERROR_CLICK] = 0 <= ts - own.last_click <= ERROR_US
         bits = _told(shown, symptoms)
@@ -196,15 +202,19 @@ class BehaviourDetector:
                 del self._sessions[oldest]
 
 
-def _visit(own: _Session, item: int, out: NDArray[np.bool_]) -> None:
+def _visit(own: _Session, event: int, item: int, page: int, out: NDArray[np.bool_]) -> None:
     """Note a page: an item's counts as a return where something else was opened since."""
-    if item not in (_ELSEWHERE, own.at):
-        own.returns[item] = own.returns.get(item, -1) + 1
+    if event == _PAGE and page != 0 and page == own.page:
+        return
+    own.page = page or own.page
+    at = item if event == _VIEW else _ELSEWHERE
+    if at not in (_ELSEWHERE, own.at):
+        own.returns[at] = own.returns.get(at, -1) + 1
         _bound(own.returns)
         compared = sum(count >= COMPARED for count in own.returns.values())
-        out[_REVISITS] = own.returns[item] >= REVISITS and compared < COMPARED
-        out[_LOOP] = own.returns[item] >= COMPARED and compared >= COMPARED
-    own.at = item
+        out[_REVISITS] = own.returns[at] >= REVISITS and compared < COMPARED
+        out[_LOOP] = own.returns[at] >= COMPARED and compared >= COMPARED
+    own.at = at
 
 
 def _switch(own: _Session, item: int, added: bool, out: NDArray[np.bool_]) -> None:  # noqa: FBT001
@@ -217,18 +227,13 @@ def _switch(own: _Session, item: int, added: bool, out: NDArray[np.bool_]) -> No
     out[_OSCILLATION] = added and turns > 0
 
 
-def _click(
-    own: _Session, ts: int, element: int, told: tuple[int, float], out: NDArray[np.bool_]
-) -> None:
-    option, latency_ms = told
-    dead = option in _DEAD or latency_ms > DEAD_MS
+def _click(own: _Session, ts: int, element: int, dead: bool, out: NDArray[np.bool_]) -> None:  # noqa: FBT001
     if element != own.clicked or not dead:
         own.clicked, own.dead = element, []
     if dead:
         own.dead = [*own.dead, ts][-RAGE_CLICKS:]
     out[_DEAD_CLICK] = dead
     out[_RAGE] = len(own.dead) == RAGE_CLICKS and ts - own.dead[0] <= RAGE_US
-    out[_ERROR_CLICK] = option == _ERROR
     own.last_click = ts
 
 

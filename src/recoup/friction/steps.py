@@ -22,9 +22,26 @@ ACTS: Final = (
 )  # fmt: skip
 """What shoppers do on a page, beside whatever names an ``element``: they are still there."""
 
+CLICKS: Final = ("click_frustration",)
+"""Clicks, whether or not they name an ``element``."""
+
+REPORTED: Final = (
+    "session_start", "page_timing", "page_leave", "ui_error", "stock_status", "price_change",
+    "promise_change", "delivery", "refund", "return",
+)  # fmt: skip
+"""What the shop or the browser tells by itself; an ``element`` is what it is about."""
+
+ANSWERED: Final = (
+    "scroll", "form_error", "auth_error", "payment_error", "shipping_quote",
+)  # fmt: skip
+"""What a shopper who is there does or is answered, and no click on the ``element`` it names."""
+
 _PAGE_CODES: Final = np.array([CODE[name] for name in PAGES])
 _FORWARD_CODES: Final = np.array([CODE[name] for name in FORWARD])
 _ACT_CODES: Final = np.array([CODE[name] for name in ACTS])
+_CLICK_CODES: Final = np.array([CODE[name] for name in CLICKS])
+_REPORTED_CODES: Final = np.array([CODE[name] for name in REPORTED])
+_NO_CLICK_CODES: Final = np.array([CODE[name] for name in (*REPORTED, *ANSWERED)])
 
 
 def is_page(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
@@ -39,4 +56,18 @@ def is_step(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
 
 def is_act(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
     """Say which events are done on a page by a shopper who stays on it. Shape (n,)."""
-    return np.asarray((np.isin(event, _ACT_CODES) | (element != 0)) & ~is_step(event, element))
+    done = (element != 0) & ~np.isin(event, _REPORTED_CODES)
+    return np.asarray((np.isin(event, _ACT_CODES) | done) & ~is_step(event, element))
+
+
+def is_click(event: NDArray[Any], element: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which events are clicks: on an ``element``, or told as one. Shape (n,).
+
+    Examples
+    --------
+    >>> codes = np.array([CODE["custom"], CODE["page_timing"], CODE["click_frustration"]])
+    >>> is_click(codes, np.array([7, 7, 0])).tolist()
+    [True, False, True]
+    """
+    named = (element != 0) & ~np.isin(event, _NO_CLICK_CODES)
+    return np.asarray(named | np.isin(event, _CLICK_CODES))

@@ -175,8 +175,8 @@ def _unusual(told: Hesitation) -> list[str]:
         *(f"device {waits.value}" for waits in told.by_device if waits.verdict == "longer"),
     ]
     said = (
-        f"{words.share(total.long)} of all waits were unusually long, or never ended; of these "
-        f"shoppers {words.share(total.expected_long)} were to be expected."
+        f"{words.share(total.long)} of all waits were unusually long, or never ended; "
+        f"{words.share(total.expected_long)} were to be expected of these shoppers."
     )
     if not longer:
         return [f"{said} No page and no device stands out.", *_others(told)]
@@ -250,7 +250,7 @@ def _hours(told: Hesitation) -> str:
 
     def draw(upper: Axes, lower: Axes) -> None:
         upper.plot(hours, left, "-o", color=palette.BLUE, markersize=3.5, linewidth=1.6)
-        upper.set_ylim(0.0, None)
+        upper.set_ylim(0.0, 1.1 * max(left.max(), 1.0))
         upper.set_ylabel("waits that end\nthe visit (%)")
         lower.bar(hours, [waits.rows for waits in told.by_hour], color=palette.SKY, width=0.8)
         lower.set_ylabel("waits")

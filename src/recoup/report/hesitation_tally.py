@@ -12,7 +12,7 @@ from recoup.errors import SnapshotError
 from recoup.events import CODE, EVENT_NAMES, MICROS, EventBatch, encode
 from recoup.friction.behaviour import BEHAVIOURS
 from recoup.friction.moment import PURCHASED, STAGE_OF_CODE, STAGES
-from recoup.friction.steps import is_step
+from recoup.friction.steps import is_click, is_step
 from recoup.friction.waits import LIMIT_S
 from recoup.parts import Runs, frame_bytes, gather, read_frame, under
 from recoup.report.funnel import OTHER, UNKNOWN
@@ -29,7 +29,7 @@ from recoup.report.hesitation_measures import (
 )
 from recoup.state import Changes
 
-VERSION: Final = 3
+VERSION: Final = 4
 MAGIC: Final = b"recoup.report.waits"
 PENDING_LIMIT: Final = 50_000
 """Rows held beside those of open sessions before closed ones are counted."""
@@ -41,7 +41,6 @@ MOST_BY_CHANNEL: Final = 10_000
 """Places by channel, in one cell each where a place alone has one for every bin."""
 
 _VIEW, _ADD = CODE["view_item"], CODE["add_to_cart"]
-_CLICKS: Final = (CODE["click_frustration"], CODE["custom"])
 _CHANCES: Final = {
     "revisits": 0, "comparison_loop": 0, "oscillation": 1,
     "rage_click": 2, "dead_click": 2, "error_click": 2,
@@ -238,9 +237,7 @@ def _rows(seen: Behaving) -> pl.DataFrame:
     told = encode(seen.batch, ("ts", "seq", "key", "event", "element"))
     event, element = told["event"], told["element"]
     step = is_step(event, element)
-    chances = np.stack(
-        [event == _VIEW, event == _ADD, np.isin(event, _CLICKS) | (element != 0)], axis=1
-    )
+    chances = np.stack([event == _VIEW, event == _ADD, is_click(event, element)], axis=1)
     stage = STAGE_OF_CODE[event.astype(np.int64)]
     kept = step | (stage > 0) | seen.shown.any(axis=1) | chances.any(axis=1)
     at = np.flatnonzero(kept)

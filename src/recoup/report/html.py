@@ -129,6 +129,7 @@ def render_html(summary: Summary) -> str:
             for kind, n in summary.non_shoppers.items()
         ],
         warnings=_other_warnings(summary),
+        decided=story.decided_words(summary.decided),
         saved=story.saved_words(summary) if summary.saved else None,
         carts=story.carts(summary),
         horizon=words.span(summary.abandonment_horizon_s) if summary.abandonment_horizon_s else "",

@@ -15,6 +15,9 @@ SHOWN: Final = 12
 MOSTLY: Final = 0.6
 """Share of a signal's losses from which a value of an attribute is named."""
 
+LEAST_VISITS: Final = 20
+"""Visits below which no place is named: where a handful met it says nothing."""
+
 PLACES: Final = 3
 """Places named for a signal."""
 
@@ -129,6 +132,8 @@ def _number(lost: float) -> str:
 
 def _where(each: LostSignal) -> str:
     """Name where most of a signal's losses lie."""
+    if each.sessions < LEAST_VISITS:
+        return ""
     found = [
         f"{words.ATTRIBUTES.get(part.attribute, part.attribute.replace('_', ' '))} {part.value} "
         f"({words.share(part.lost, each.lost)})"

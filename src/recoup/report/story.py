@@ -7,7 +7,7 @@ import msgspec
 
 from recoup.decisions import Defect, Interval
 from recoup.report import words
-from recoup.report.summary import Summary
+from recoup.report.summary import Decided, Summary
 
 LIKELY: Final = 0.8
 """A defect at least this probable is spoken of; below, it is a suspicion."""
@@ -132,9 +132,10 @@ def _trouble(summary: Summary) -> list[str]:
     likely = likely_defects(summary)
     if not likely:
         return _no_trouble(summary)
-    sentences = [_worst(_foremost(likely), summary)]
+    foremost = _foremost(likely)
+    sentences = [_worst(foremost, summary)]
     if len(likely) > 1:
-        sentences.append(_others(len(likely) - 1))
+        sentences.append(_others([defect for defect in likely if defect is not foremost]))
     return sentences
 
 
@@ -158,9 +159,12 @@ def _worst(worst: Defect, summary: Summary) -> str:
     return f"{opening} It is over, and nothing as likely goes on."
 
 
-def _others(number: int) -> str:
+def _others(others: list[Defect]) -> str:
+    number, over = len(others), sum(defect.until is not None for defect in others)
     which = "1 more defect is" if number == 1 else f"{number} more defects are"
-    return f"{which} likely; the list below ranks all by what they cost and how sure that is."
+    past = ", but over by now" if over == number else f", {over} of them over by now"
+    likely = f"{which} likely{past if over else ''}"
+    return f"{likely}; the list below ranks all by what they cost and how sure that is."
 
 
 def _no_trouble(summary: Summary) -> list[str]:
@@ -187,10 +191,34 @@ def _acted(summary: Summary) -> list[str]:
         worked_out = f"For this log of the past, {words.count(decided.total)} decisions"
         nothing = "no shopper saw any of it, and no money is counted as saved"
         return [f"{worked_out} were worked out but none was executed: {nothing}."]
-    done = f"{words.count(decided.executed)} decisions were executed."
+    done = decided_words(decided)
     if saved is None:
         return [f"{done} What they earned cannot be measured yet: the holdout is too small."]
     return [f"{done} {saved_words(summary)}"]
+
+
+def decided_words(decided: Decided) -> str:
+    """Say how many decisions were carried out: to offer help, to wait, to leave alone.
+
+    Examples
+    --------
+    >>> import datetime as dt
+    >>> from recoup.report.summary import DayDecisions
+    >>> day = DayDecisions(date=dt.date(2024, 5, 1), act=2, wait=3, never=1)
+    >>> decided_words(Decided(total=6, executed=6, daily=[day]))
+    '6 decisions were carried out: to offer help (2), to wait (3), to leave the shopper alone (1).'
+    """
+    if decided.executed < decided.total:
+        done, total = words.count(decided.executed), words.count(decided.total)
+        return f"{done} of {total} decisions were carried out."
+    acts, waits, nothing = (
+        words.count(sum(getattr(day, kind) for day in decided.daily))
+        for kind in ("act", "wait", "never")
+    )
+    return (
+        f"{words.count(decided.total)} decisions were carried out: to offer help ({acts}), to wait "
+        f"({waits}), to leave the shopper alone ({nothing})."
+    )
 
 
 def saved_words(summary: Summary) -> str:

@@ -87,8 +87,9 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
         As ranked at the end.
     truth
         The defects that were switched on, with what they really cost.
-    found
-        Ids of the true defects that a ranked one names, by type and entity.
+    found, suspected
+        Ids of the true defects that a ranked one names, by type and entity: those it holds for
+        likelier than not, and the others.
     saved
         Net value against the permanent holdout, as measured.
     truly_saved
@@ -112,6 +113,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     defects: list[Defect]
     truth: list[dict[str, Any]]
     found: list[str]
+    suspected: list[str]
     saved: Lift | None
     truly_saved: float
     seconds: float
@@ -158,6 +160,8 @@ def run_demo(
     journeys, truth = host.sessions.result(), shop.truth()
     ranking = host.engine.ranking()
     defects = ranking.defects
+    found = found_defects(truth["defects"], defects)
+    named = found_defects(truth["defects"], defects, 0.0)
     summary = summary_of(
         host,
         runner.totals,
@@ -185,7 +189,8 @@ def run_demo(
         reasons=reasons,
         defects=defects,
         truth=truth["defects"],
-        found=found_defects(truth["defects"], defects),
+        found=found,
+        suspected=[name for name in named if name not in found],
         saved=saved,
         truly_saved=_truly_saved(truth["totals"]),
         seconds=seconds,
@@ -197,13 +202,15 @@ def _truly_saved(totals: dict[str, float]) -> float:
     return totals["value"] - totals["value_without_acts"] - totals["cost_of_acts"]
 
 
-def found_defects(truth: Sequence[dict[str, Any]], ranked: Sequence[Defect]) -> list[str]:
-    """Give the ids of the true defects that a ranked one of P(real) above 1/2 names.
+def found_defects(
+    truth: Sequence[dict[str, Any]], ranked: Sequence[Defect], above: float = 0.5
+) -> list[str]:
+    """Give the ids of the true defects that a ranked one of P(real) above a level names.
 
     It names one if it is of its type, or unexplained, and every attribute that the truth states
     and the ranked one has agrees, at least one of them.
     """
-    sure = [defect for defect in ranked if defect.confidence > 0.5]  # noqa: PLR2004
+    sure = [defect for defect in ranked if defect.confidence > above]
     return [true["id"] for true in truth if any(_names(defect, true) for defect in sure)]
 
 
