@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -157,6 +158,37 @@ def test_misuse_is_refused() -> None:
         Experiment(features=np.zeros((1, 1)), treated=t, outcome=y, propensity=np.ones(2))
 
 
+def test_rows_of_one_visitor_count_once() -> None:
+    once, _ = draw(2_000, 3)
+    copies = np.repeat(np.arange(2_000), 4)
+    shared: dict[str, Any] = {
+        "features": once.features[copies],
+        "treated": once.treated[copies],
+        "outcome": once.outcome[copies],
+        "propensity": once.propensity[copies],
+    }
+    alone, told = learn_uplift(once), learn_uplift(Experiment(**shared, cluster=copies))
+    assert told.average.se == pytest.approx(alone.average.se, rel=0.05)
+    assert told.groups[0].se == pytest.approx(alone.groups[0].se, rel=0.2)
+    assert told.calibration.se == pytest.approx(alone.calibration.se, rel=0.3)
+    assert learn_uplift(Experiment(**shared)).average.se < 0.6 * alone.average.se  # as if strangers
+    judged = judge_targeting(Experiment(**shared, cluster=copies), cost=0.5)
+    assert judged.over_none.se == pytest.approx(
+        judge_targeting(once, cost=0.5).over_none.se, rel=0.2
+    )
+
+
+def test_too_few_rows_are_refused() -> None:
+    data, _ = draw(40, 1)
+    with pytest.raises(SchemaError, match="rows in every fold"):
+        learn_uplift(data, folds=20)
+    in_turn = msgspec.structs.replace(data, treated=np.arange(40) % 2)
+    with pytest.raises(SchemaError, match="both arms in every part"):
+        learn_uplift(in_turn)
+    with pytest.raises(ConfigError, match="finite cost"):
+        judge_targeting(data, cost=float("nan"))
+
+
 def test_command_prints_one_object(tmp_path: Path) -> None:
     data, _ = draw(3_000, 7)
     table = pl.DataFrame(data.features, schema=["a", "b", "c"]).with_columns(
@@ -179,3 +211,12 @@ def test_command_prints_one_object(tmp_path: Path) -> None:
     assert 0.7 < found["uplift_at"]["0.5"] < 1.3
     assert 0.3 < found["targeting"]["share"] < 0.7
     assert "calibration" in CliRunner().invoke(app, arguments).stdout
+    visitors = table.with_columns(visitor=pl.int_range(pl.len()) // 3)
+    visitors.write_parquet(tmp_path / "trial.parquet")
+    result = CliRunner().invoke(app, [*arguments, "--cluster", "visitor", "--json"])
+    assert json.loads(result.stdout)["clusters"] == 1_000
+    result = CliRunner().invoke(app, [*arguments, "--feature", "y"])
+    assert isinstance(result.exception, ConfigError)
+    table.with_columns(t=pl.col("t") / 2).write_parquet(tmp_path / "trial.parquet")
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, SchemaError)

@@ -15,7 +15,7 @@ import polars as pl
 from scipy import optimize, stats
 
 from recoup.causal.estimate import Estimate, Floats, Ints
-from recoup.causal.tables import named_codes, number_column, reals, require_columns
+from recoup.causal.tables import flags, named_codes, number_column, reals, require_columns
 from recoup.errors import ConfigError, SchemaError
 
 INTERCEPT: Final = "intercept"
@@ -321,8 +321,8 @@ def read_points(
     require_columns(table, (journey, outcome, act, propensity, availability, cluster, *moderators))
     is_open = np.ones(table.height)
     if availability is not None:
-        is_open = (number_column(table, availability, low=0, high=1) > 0).astype(np.float64)
-    acts = (number_column(table, act, low=0, high=1) > 0).astype(np.float64)
+        is_open = flags(table, availability).astype(np.float64)
+    acts = flags(table, act).astype(np.float64)
     if (acts > is_open).any():
         row = int(np.argmax(acts > is_open))
         raise SchemaError(f"Expected no act at a closed point, got one - at {act}[{row}]")

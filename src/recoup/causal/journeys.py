@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from recoup.causal.estimate import Floats, Ints
 from recoup.causal.tables import (
     cluster_codes,
+    flags,
     key_codes,
     named_codes,
-    number_column,
     numbers,
     reals,
     require_columns,
@@ -267,7 +267,7 @@ def journeys_from_table(  # noqa: PLR0913 - the columns of a table, by keyword
     rows = _Rows(
         journey=named_codes(table, journey),
         point=named_codes(table, time),
-        acts=number_column(table, act, low=0, high=1) > 0,
+        acts=flags(table, act),
         available=availability_of(table, availability),
     )
     keep = rows.until_first_act()
@@ -373,7 +373,7 @@ def availability_of(table: pl.DataFrame, availability: str | None) -> Bools:
     """Give whether each row's point is available, shape (rows,); all of them without a column."""
     if availability is None:
         return np.ones(table.height, np.bool_)
-    return number_column(table, availability, low=0, high=1) > 0
+    return flags(table, availability)
 
 
 def _propensities(

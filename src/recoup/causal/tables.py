@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recoup.causal.estimate import Floats, Ints
 from recoup.errors import SchemaError
@@ -58,6 +59,25 @@ def number_column(frame: pl.DataFrame, name: str, *, low: float, high: float) ->
             hint="drop the row or correct what logged it",
         )
     return np.ascontiguousarray(values)
+
+
+def flags(frame: pl.DataFrame, name: str) -> NDArray[np.bool_]:
+    """Give a column of 0 and 1 (or of booleans) as booleans, shape (n,).
+
+    Raises
+    ------
+    SchemaError
+        If a value is absent, or neither.
+    """
+    values = numbers(frame, name)
+    bad = (values != 0) & (values != 1)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise SchemaError(
+            f"Expected 0 or 1, got {values[row]} - at {name}[{row}]",
+            hint="drop the row or correct what logged it",
+        )
+    return np.asarray(values == 1)
 
 
 def numbers(frame: pl.DataFrame, name: str) -> Floats:

@@ -9,12 +9,21 @@ propensity e is right, whatever the model. Learners differ in how they turn rows
 ``t`` takes mu1 - mu0, ``dr`` regresses phi on x, ``r`` regresses residual on residual.
 """
 
+import math
 from typing import Final, Literal
 
 import msgspec
 import numpy as np
 
-from recoup.causal.estimate import Estimate, Floats, Ints, mean_estimate, normal_estimate
+from recoup.causal.estimate import (
+    NOTHING,
+    Estimate,
+    Floats,
+    Ints,
+    mean_estimate,
+    normal_estimate,
+    standard_error,
+)
 from recoup.causal.heavy_learners import EffectFactory, learned_effects
 from recoup.causal.journeys import Bools
 from recoup.causal.nuisance import Regressor, RegressorFactory, TreeMeans, fit_regressor
@@ -39,6 +48,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         Shape (n,).
     propensity
         Shape (n,): P(treated | features), in (0, 1), as logged.
+    cluster
+        Shape (n,): codes 0..k-1 of what is independent (the visitor); each row where None.
 
     Examples
     --------
@@ -56,9 +67,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     treated: Ints
     outcome: Floats
     propensity: Floats
+    cluster: Ints | None = None
 
     def __post_init__(self) -> None:
-        lengths = {len(c) for c in (self.features, self.treated, self.outcome, self.propensity)}
+        columns = (self.features, self.treated, self.outcome, self.propensity, self.units)
+        lengths = {len(column) for column in columns}
         if len(lengths) != 1:
             raise SchemaError(f"Expected columns of one length, got {sorted(lengths)}")
         if set(np.unique(self.treated).tolist()) != {0, 1}:
@@ -67,6 +80,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         if not ((self.propensity >= low) & (self.propensity <= high)).all():
             raise SchemaError("Expected propensities in (0, 1), got others")
 
+    @property
+    def units(self) -> Ints:
+        """Shape (n,): codes of what is independent, by which rows are dealt to folds."""
+        return np.arange(len(self.outcome)) if self.cluster is None else self.cluster
+
     def take(self, rows: Bools) -> "Experiment":
         """Give some of the rows; ``rows`` is a mask of shape (n,)."""
         return Experiment(
@@ -74,6 +92,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             treated=self.treated[rows],
             outcome=self.outcome[rows],
             propensity=self.propensity[rows],
+            cluster=_among(self.cluster, rows),
         )
 
 
@@ -171,7 +190,7 @@ def learn_uplift(
     final: RegressorFactory = effect_trees,
     level: float = 0.95,
 ) -> Uplift:
-    """Learn effects by row, cross-fitted; rows are dealt to ``folds`` in turn.
+    """Learn effects by row, cross-fitted; rows, or clusters, are dealt to ``folds`` in turn.
 
     A row's predicted effect comes from the other folds alone, with the nuisances behind it: were
     those shared, groups of like prediction would be chosen by the outcomes that judge them.
@@ -204,7 +223,7 @@ def learn_uplift(
     """
     if folds < 2:  # noqa: PLR2004 - cross-fitting needs another part to learn from
         raise ConfigError(f"Expected at least two folds, got {folds}")
-    fold = np.arange(len(data.outcome)) % folds
+    fold = data.units % folds
     score = _effect_scores(data, _cross_fit(data, fold, regressor))
     effect = np.empty(len(fold))
     for part in range(folds):
@@ -214,10 +233,10 @@ def learn_uplift(
     return Uplift(
         effect=effect,
         score=score,
-        average=mean_estimate(score, level=level),
+        average=mean_estimate(score, level=level, clusters=data.cluster),
         group=group,
-        groups=_groups(effect, score, group, level),
-        calibration=_slope(effect, score, level),
+        groups=[_group(data, effect, score, group == code, level) for code in range(GROUPS)],
+        calibration=_slope(effect, score, level, data.cluster),
     )
 
 
@@ -230,7 +249,7 @@ def judge_targeting(
     final: RegressorFactory = effect_trees,
     level: float = 0.95,
 ) -> Targeting:
-    """Learn whom to act on from every other row, and judge that on the rest.
+    """Learn whom to act on from every other row, or cluster, and judge that on the rest.
 
     Parameters
     ----------
@@ -247,10 +266,12 @@ def judge_targeting(
     >>> bool(found.over_none.low > 0 and found.over_all.low > 0)
     True
     """
-    judged = np.arange(len(data.outcome)) % 2 == 1
+    if not math.isfinite(cost):
+        raise ConfigError(f"Expected a finite cost, got {cost}", hint="0 for acts that are free")
+    judged = data.units % 2 == 1
     learn, judge = data.take(~judged), data.take(judged)
     acts = _predict(learn, judge.features, learner, (regressor, final)) > cost
-    fold = np.arange(len(judge.outcome)) % 2
+    fold, units = judge.units % 2, judge.cluster
     expected = _cross_fit(judge, fold, regressor)
     score = _effect_scores(judge, expected) - cost
     untreated = judge.treated == 0
@@ -258,9 +279,9 @@ def judge_targeting(
     baseline = expected.untreated + residual
     return Targeting(
         share=float(acts.mean()),
-        value=mean_estimate(baseline + acts * score, level=level),
-        over_none=mean_estimate(acts * score, level=level),
-        over_all=mean_estimate((acts - 1.0) * score, level=level),
+        value=mean_estimate(baseline + acts * score, level=level, clusters=units),
+        over_none=mean_estimate(acts * score, level=level, clusters=units),
+        over_all=mean_estimate((acts - 1.0) * score, level=level, clusters=units),
     )
 
 
@@ -279,7 +300,7 @@ def _predict(
         everyone = np.ones(len(learn.outcome), np.bool_)
         acted, waited = (_fit_arm(learn, everyone, arm, regressor) for arm in (1, 0))
         return acted.predict(features) - waited.predict(features)
-    fold = np.arange(len(learn.outcome)) % 2
+    fold = learn.units % 2
     expected = _cross_fit(learn, fold, regressor)
     target, weight = _target(learn, expected, _effect_scores(learn, expected), learner)
     return fit_regressor(final, learn.features, target, weight).predict(features)
@@ -297,6 +318,11 @@ def _cross_fit(data: Experiment, fold: Ints, regressor: RegressorFactory) -> _Nu
 
 def _fit_arm(data: Experiment, rows: Bools, arm: int, regressor: RegressorFactory) -> Regressor:
     learn = rows & (data.treated == arm)
+    if not learn.any():
+        raise SchemaError(
+            f"Expected both arms in every part of the cross-fitting, got no treatment {arm}",
+            hint="gather more rows, or take fewer folds",
+        )
     return fit_regressor(regressor, data.features[learn], data.outcome[learn])
 
 
@@ -324,28 +350,35 @@ def _fifths(effect: Floats, fold: Ints) -> Ints:
     found = np.empty(len(effect), np.int64)
     for part in np.unique(fold).tolist():
         rows = np.flatnonzero(fold == part)
+        if len(rows) < GROUPS:
+            raise SchemaError(
+                f"Expected at least {GROUPS} rows in every fold, got {len(rows)}",
+                hint="gather more rows, or take fewer folds",
+            )
         order = rows[np.argsort(-effect[rows], kind="stable")]
         for code, chunk in enumerate(np.array_split(order, GROUPS)):
             found[chunk] = code
     return found
 
 
-def _groups(effect: Floats, score: Floats, group: Ints, level: float) -> list[Group]:
-    found = []
-    for code in range(GROUPS):
-        rows = group == code
-        each = mean_estimate(score[rows], level=level)
-        ends = (each.value, each.low, each.high, each.se)
-        found.append(Group(*ends, predicted=float(effect[rows].mean()), rows=int(rows.sum())))
-    return found
+def _group(data: Experiment, effect: Floats, score: Floats, rows: Bools, level: float) -> Group:
+    clusters = _among(data.cluster, rows)
+    each = mean_estimate(score[rows], level=level, clusters=clusters)
+    ends = (each.value, each.low, each.high, each.se)
+    return Group(*ends, predicted=float(effect[rows].mean()), rows=int(rows.sum()))
 
 
-def _slope(effect: Floats, score: Floats, level: float) -> Estimate:
+def _among(cluster: Ints | None, rows: Bools) -> Ints | None:
+    """Give codes 0..k-1 of the clusters that some of the rows belong to."""
+    return None if cluster is None else np.unique(cluster[rows], return_inverse=True)[1]
+
+
+def _slope(effect: Floats, score: Floats, level: float, cluster: Ints | None = None) -> Estimate:
     """Regress the score on the prediction, with a standard error that holds unequal spread."""
     centred = effect - effect.mean()
     spread = float(centred @ centred)
     if spread == 0:
-        return Estimate(*[float("nan")] * 4)
+        return NOTHING
     slope = float(centred @ score) / spread
-    residual = score - score.mean() - slope * centred
-    return normal_estimate(slope, float(np.sqrt((centred**2) @ residual**2)) / spread, level=level)
+    influence = centred * (score - score.mean() - slope * centred) * len(score) / spread
+    return normal_estimate(slope, standard_error(influence, cluster), level=level)

@@ -265,6 +265,10 @@ def uplift_command(  # noqa: PLR0913 - one argument an option
         str | None,
         typer.Option(help="Column: P(treated), in (0, 1); the treated share where absent."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Column: what is independent (the visitor), where it has several rows."),
+    ] = None,
     cost: Annotated[float, typer.Option(help="Of one act, in units of the outcome.")] = 0.0,
     learner: Annotated[
         Learners, typer.Option(help="`dr` doubly robust, `t` two models, `r` residuals.")
@@ -276,15 +280,15 @@ def uplift_command(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Learn whom an act helps from randomised decisions, and what acting on those alone is worth.
 
-    `groups` are fifths of the predicted effect; `targeting` is learned on every other row and
-    judged on the rest. Rows should be in no order that has to do with the outcome.
+    `groups` are fifths of the predicted effect; `targeting` is learned on every other row (or
+    cluster) and judged on the rest. Rows should be in no order that has to do with the outcome.
 
         recoup evaluate uplift trial.parquet --treatment t --outcome y --feature x --feature z
     """
     from recoup.causal.uplift import judge_targeting, learn_uplift
     from recoup.causal.uplift_curves import curve, uplift_area
 
-    data = read_experiment(read_table(table), treatment, outcome, feature, propensity)
+    data = read_experiment(read_table(table), treatment, outcome, feature, propensity, cluster)
     found = learn_uplift(data, learner=learner.value, folds=folds, level=level)
     alike = bool((data.propensity == data.propensity[0]).all())  # there is a best order only then
     ranked = alike and bool(((data.outcome == 0) | (data.outcome == 1)).all())
@@ -292,6 +296,7 @@ def uplift_command(  # noqa: PLR0913 - one argument an option
     qini = curve(data.outcome, data.treated, found.effect, "qini", propensity=data.propensity)
     payload = {
         "rows": len(data.outcome),
+        "clusters": None if data.cluster is None else int(data.cluster.max()) + 1,
         "average": found.average,
         "groups": found.groups,
         "calibration": found.calibration,
@@ -337,16 +342,34 @@ def uplift_at_shares(data: "Experiment", effect: "Floats") -> dict[str, float | 
 
 
 def read_experiment(
-    frame: "pl.DataFrame", treatment: str, outcome: str, features: list[str], propensity: str | None
+    frame: "pl.DataFrame",
+    treatment: str,
+    outcome: str,
+    features: list[str],
+    propensity: str | None,
+    cluster: str | None = None,
 ) -> "Experiment":
     """Read randomised decisions from a table; words among the features become codes."""
     import numpy as np
 
-    from recoup.causal.tables import key_codes, number_column, reals, require_columns
+    from recoup.causal.tables import (
+        cluster_codes,
+        flags,
+        key_codes,
+        number_column,
+        reals,
+        require_columns,
+    )
     from recoup.causal.uplift import Experiment
 
-    require_columns(frame, (treatment, outcome, *features, propensity))
-    treated = number_column(frame, treatment, low=0, high=1) > 0
+    require_columns(frame, (treatment, outcome, *features, propensity, cluster))
+    later = sorted({treatment, outcome} & set(features))
+    if later:
+        raise ConfigError(
+            f"Expected features known before the decision, got {later}",
+            hint="leave out the treatment and the outcome",
+        )
+    treated = flags(frame, treatment)
     columns = [
         reals(frame, name) if frame.schema[name].is_numeric() else key_codes(frame, [name])
         for name in features
@@ -360,6 +383,7 @@ def read_experiment(
         treated=treated.astype(np.int64),
         outcome=reals(frame, outcome),
         propensity=chance,
+        cluster=None if cluster is None else cluster_codes(frame, cluster),
     )
 
 
