@@ -374,7 +374,7 @@ def _dead(raw: Raw, rows: pl.Series, reasons: pl.Series, places: pl.Series) -> p
         .select(
             path=pl.format("{}:{} $.{}", pl.lit(raw.block.label), "number", "place"),
             reason="reason",
-            detail=pl.col("reason").replace_strict(DETAILS, default="the field could not be read"),
+            detail=pl.col("reason").replace_strict(DETAILS, default=NEGATIVE),
             raw="raw",
         )
     )
@@ -386,8 +386,12 @@ DETAILS: Final = {
     "future_timestamp": "the time lies more than a day ahead of the clock",
     "missing_visitor": "the row names no visitor",
     "missing_event": "the row does not say what happened",
-    "bad_number": "expected a finite number; the event is kept without this field",
+    "bad_number": "expected a number, finite, not beyond what the field can hold, and whole where "
+    "it counts; the event is kept without this field",
     "bad_flag": "expected true or false; the event is kept without this field",
-    "bad_items": "expected a list of items; the event is kept without them",
+    "bad_items": "expected a list of items, with values that can be read; the event is kept "
+    "without what cannot",
+    "too_many_items": "more items than an event can have; those behind are left out",
 }
+NEGATIVE: Final = "the value is negative; the event is kept without this field"
 """Reason -> words; the other reasons are ``negative_...``, of a field that cannot be negative."""

@@ -84,8 +84,9 @@ def find_files(path: Path) -> list[LogFile]:
         if _suffixes(found)[0] in KINDS
     ]
     if not files:
+        got = f"{len(candidates)} of another kind" if candidates else "no file at all"
         raise SourceError(
-            f"Expected files of events in `{path}`, got {len(candidates)} of another kind",
+            f"Expected files of events in `{path}`, got {got}",
             hint=f"their names should end in {', '.join(KINDS)}, with .gz or .zst where packed",
         )
     return files

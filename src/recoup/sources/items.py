@@ -70,8 +70,7 @@ def _from_list(
         lists = pl.DataFrame({"event": _numbers(kept), "line": column.filter(kept)})
         lines = _flat(lists.explode("line").drop_nulls("line"))
     else:
-        lines, wrong = _parse(column, kept)
-        complaints = complaints.set(wrong, "bad_items")
+        lines, complaints = _parse(column, kept)
     if lines.is_empty():
         return pl.DataFrame(schema=ITEM_SCHEMA), [(name, complaints)]
     shaped, refused = _shape(lines, mapping)
@@ -83,15 +82,17 @@ def _from_list(
 
 
 def _parse(column: pl.Series, kept: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
-    """Read lists written as JSON text: one row per line, and which rows hold no list."""
+    """Read lists written as JSON text: one row per line, and per row what was wrong with it."""
     numbers: list[int] = []
     lines: list[dict[str, Any]] = []
-    wrong: list[bool] = []
+    wrong: list[str | None] = []
     number = 0
     for text, keep in zip(read_text(column).to_list(), kept.to_list(), strict=True):
         found = _list(text) if keep and text is not None else []
-        wrong.append(found is None)
-        for line in found or []:
+        wrong.append(_wrong(found))
+        for line in (found or [])[:MAX_LINES]:
+            if line is None:
+                continue
             numbers.append(number)
             lines.append(line if isinstance(line, dict) else {"item": line})
         number += keep
@@ -99,7 +100,13 @@ def _parse(column: pl.Series, kept: pl.Series) -> tuple[pl.DataFrame, pl.Series]
     spread(lines, "", 1, columns)
     columns["event"] = pl.Series(numbers, dtype=pl.UInt32)
     frame = pl.DataFrame([column.alias(name) for name, column in columns.items()])
-    return frame, pl.Series(wrong, dtype=pl.Boolean)
+    return frame, pl.Series(wrong, dtype=pl.String)
+
+
+def _wrong(found: list[Any] | None) -> str | None:
+    if found is None:
+        return "bad_items"
+    return "too_many_items" if len(found) > MAX_LINES else None
 
 
 def _list(text: str) -> list[Any] | None:
@@ -109,7 +116,7 @@ def _list(text: str) -> list[Any] | None:
         return None
     if isinstance(found, dict):
         return [found]
-    return found[:MAX_LINES] if isinstance(found, list) else None
+    return found if isinstance(found, list) else None
 
 
 def _shape(lines: pl.DataFrame, mapping: Mapping) -> tuple[pl.DataFrame, pl.Series]:

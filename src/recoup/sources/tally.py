@@ -22,6 +22,11 @@ KINDS: Final = (
 LATE_US: Final = 3_600_000_000
 MANY_LATE: Final = 0.01
 SHOWN: Final = 20
+AMOUNTS: Final = ("value", "price")
+CENT: Final = 10_000
+"""A hundredth of the currency, in micro-units: hardly any shop sells for less."""
+ENOUGH_AMOUNTS: Final = 5
+MOST_TINY: Final = 0.9
 
 
 class Tally:
@@ -44,6 +49,8 @@ class Tally:
         self._unknown: Counter[str] = Counter()
         self._ignored = self._made = self._events = self._late = 0
         self._latest: int | None = None
+        self._amounts: Counter[str] = Counter()
+        self._tiny: Counter[str] = Counter()
         self._pending: list[tuple[Renamed, int]] = []
 
     def add(
@@ -61,6 +68,7 @@ class Tally:
         self._made += converted.made_ids
         self._events += converted.events.height
         self._count_late(converted.events["ts"])
+        self._count_amounts(converted.events)
         frame = converted.block.frame
         self._all.observe({name: frame[name] for name in frame.columns}, converted.ts)
         self._observe_kinds(converted)
@@ -91,6 +99,12 @@ class Tally:
         self._late += int((highest - moments > LATE_US).sum())
         self._latest = int(highest[-1])
 
+    def _count_amounts(self, events: pl.DataFrame) -> None:
+        for name in AMOUNTS:
+            amounts = events[name].drop_nulls()
+            self._amounts[name] += int((amounts > 0).sum())
+            self._tiny[name] += int(amounts.is_between(1, CENT - 1).sum())
+
     def _dated(self, converted: Converted) -> tuple[Finding, ...]:
         """Give the findings of changes whose first row has come."""
         found: list[Finding] = []
@@ -108,7 +122,13 @@ class Tally:
 
     def findings(self) -> tuple[Finding, ...]:
         """Give what can be said once the log has ended."""
-        found = [*self._drift(), *self._ids(), *self._names(), *self._order()]
+        found = [
+            *self._drift(),
+            *self._ids(),
+            *self._names(),
+            *self._tiny_amounts(),
+            *self._order(),
+        ]
         if self._ignored:
             detail = f"{self._ignored:,} rows were left out, as the mapping says."
             found.append(Finding("rows_ignored", "*", None, None, detail))
@@ -145,6 +165,21 @@ class Tally:
         tail = f" and {more:,} names more" if more > 0 else ""
         detail = f"Event names outside the vocabulary, kept as `custom`: {common}{tail}."
         return [Finding("unknown_event", column, None, None, detail)]
+
+    def _tiny_amounts(self) -> list[Finding]:
+        """Say where amounts are so small that their unit must be another one."""
+        return [
+            Finding(
+                "amounts_tiny",
+                name,
+                None,
+                None,
+                f"{tiny:,} of {self._amounts[name]:,} amounts are below 0.01 of their currency; a "
+                "native log holds micro-units (12.50 is 12500000), a mapping may name the `unit`.",
+            )
+            for name, tiny in self._tiny.items()
+            if self._amounts[name] >= ENOUGH_AMOUNTS and tiny >= MOST_TINY * self._amounts[name]
+        ]
 
     def _order(self) -> list[Finding]:
         if self._late <= MANY_LATE * self._events or self._mapping.order == "time":

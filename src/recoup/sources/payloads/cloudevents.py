@@ -16,7 +16,7 @@ from recoup.sources.payloads.scalars import Unreadable, moment, text
 
 NAME: Final = "cloudevents"
 REQUIRED: Final = ("id", "source", "specversion", "type")
-IGNORED: Final = ("dataschema", "datacontenttype")
+IGNORED: Final = ("specversion", "dataschema", "datacontenttype")
 INNER: Final = (
     ga4_mp.FORMAT,
     ga4_bigquery.FORMAT,
@@ -42,8 +42,9 @@ def decode(draft: Draft, payload: object) -> None:
     data, inner = _data(draft, node)
     if inner is None:
         return
-    ts = _time(draft, node)
-    seal = _Seal(draft, node)
+    written = node.pop("time", None)
+    ts = _time(draft, written)
+    seal = _Seal(draft, node, ts, written)
     held = Draft(draft.now, inner.ignored, seal=seal.close)
     held.received = draft.received if ts is None else ts
     held.place = f"{draft.place}.data"
@@ -105,8 +106,7 @@ def _unpack(packed: object) -> object:
     return unpacked if reason else found
 
 
-def _time(draft: Draft, node: Node) -> int | None:
-    written = node.pop("time", None)
+def _time(draft: Draft, written: object) -> int | None:
     try:
         return moment(written)
     except Unreadable as refused:
@@ -114,22 +114,34 @@ def _time(draft: Draft, node: Node) -> int | None:
         return None
 
 
+_FORMATS: Final = frozenset(each.name for each in INNER)
+"""What events of a format that has no sources of its own are said to come from."""
+
+
 class _Seal:
     """Gives events their envelope's name, and keeps its other attributes."""
 
-    def __init__(self, draft: Draft, node: Node) -> None:
-        self._source, self._id = text(node.pop("source", None)), text(node.pop("id", None))
-        node.pop("specversion", None)
+    def __init__(self, draft: Draft, node: Node, ts: int | None, written: object) -> None:
+        self._source, self._id = text(node.get("source")), text(node.get("id"))
+        self._ts, self._written = ts, written
+        if self._source is not None and self._id is not None:
+            del node["source"], node["id"]
         self._around = draft.flat(node, "", {})
 
     def close(self, entry: Entry) -> None:
-        """Name an event, keeping under ``data.`` what it was called inside."""
+        """Name an event, keeping under ``data.`` what it was called inside, and a time that is not
+        the event's own.
+        """  # noqa: D205
         for name, value in self._around.items():
             entry.extra.setdefault(name, value)
+        if self._ts not in (None, entry.fields["ts"]):
+            entry.extra.setdefault("time", self._written)
         if self._source is None or self._id is None:
             return
         if "id" in entry.fields:
             entry.extra["data.id"] = entry.fields["id"]
+        if entry.fields["source"] not in _FORMATS:
+            entry.extra["data.source"] = entry.fields["source"]
         entry.fields.update(id=self._id, source=self._source)
 
     def number(self, held: Draft) -> None:

@@ -20,7 +20,7 @@ from recoup.events import (
     EventBatch,
     conform,
 )
-from recoup.sources.convert import DETAILS
+from recoup.sources.convert import DETAILS, NEGATIVE
 from recoup.sources.payloads.scalars import Unreadable, as_json, count, placed, read
 from recoup.sources.tables import dead_frame, dead_letter
 
@@ -331,7 +331,6 @@ class Entry:
 
 ITEM: Final = "item"
 LONE: Final = {ITEM: "item"}
-NEGATIVE: Final = "the value is negative; the event is kept without this field"
 WORDS: Final = {
     "bad_timestamp": "the time could not be read, or lies before 1990",
     "missing_timestamp": "the event has no time, and nothing says when it was received",

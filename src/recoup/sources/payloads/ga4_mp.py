@@ -62,6 +62,7 @@ class _Shared:
         known = {"events", "client_id", "app_instance_id", "user_id", "timestamp_micros"}
         rest = {name: value for name, value in payload.items() if name not in known}
         self.ts = _time(draft, payload, "", draft.received)
+        self.written = payload.get("timestamp_micros")
         head = Entry(draft, "", rest, None)
         for name, table in (("device", DEVICE), ("user_location", LOCATION)):
             if isinstance(rest.get(name), dict):
@@ -99,6 +100,8 @@ def _event(
     entry.keep({k: v for k, v in event.items() if k not in {"name", "params", "timestamp_micros"}})
     if event.get("name") != entry.name and entry.name is not None:
         entry.extra.setdefault("name", event["name"])
+    if ts != shared.ts and shared.written is not None:
+        entry.extra.setdefault("timestamp_micros", shared.written)
     shared.give(entry, place)
     entry.finish(ts=ts, user=user, client=client)
 

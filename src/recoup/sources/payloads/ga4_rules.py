@@ -131,7 +131,8 @@ def _check_required(draft: Draft, name: str, params: Node, ts: int | None) -> No
         if params.get(needed) in (None, "") and not (needed == "items" and needed in params):
             said = f"`{name}` needs `{needed}`"
             draft.warn("value_required", f"{at}.{needed}", said, ts)
-    if name not in REQUIRED and "value" in params and params.get("currency") in (None, ""):
+    named = "currency" in REQUIRED.get(name, ())
+    if not named and "value" in params and params.get("currency") in (None, ""):
         draft.warn("value_required", f"{at}.currency", "`value` needs `currency`", ts)
     currency = params.get("currency")
     if isinstance(currency, str) and currency and not CURRENCY.fullmatch(currency):

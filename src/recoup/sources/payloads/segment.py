@@ -83,6 +83,8 @@ OPTIONS: Final = {
 
 STEPS: Final = ("checkout step completed", "completed checkout step")
 PROMOTED: Final = frozenset({"view_promotion", "select_promotion"})
+PRODUCTS: Final = frozenset({"view_item", "select_item", "add_to_cart", "remove_from_cart"})
+"""Events whose properties are those of one product."""
 SHOWN: Final = frozenset({"view_item_list", "filter_results", "search"})
 
 PRODUCT: Final = {
@@ -101,6 +103,7 @@ PRODUCT: Final = {
 
 PROPERTIES: Final = {
     "order_id": "order",
+    "orderId": "order",
     "coupon_id": "coupon",
     "coupon": "coupon",
     "total": "value",
@@ -250,11 +253,16 @@ def _properties(entry: Entry, kind: str, node: Node, properties: Node) -> None:
     role = "impression" if named in SHOWN else "subject"
     entry.add_lines(products, PRODUCT, role, ".properties.products")
     entry.take(properties, PROPERTIES, ".properties")
-    if products is None and ("product_id" in properties or "sku" in properties):
+    if products is None and properties.keys() & ({"product_id", "sku"} | _first_id(named)):
         _product(entry, properties)
     elif "category" in properties:
         entry.take(properties, {"category": "category"}, ".properties")
     entry.keep(properties, "traits" if kind in TRAITS else "")
+
+
+def _first_id(name: str | None) -> set[str]:
+    """Give ``id`` where it is a product's: the first version of the spec called it so."""
+    return {"id"} if name in PRODUCTS else set()
 
 
 def _product(entry: Entry, properties: Node) -> None:
