@@ -9,6 +9,7 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from typer.testing import CliRunner
 
 from recoup.causal import off_policy, shrinkage
@@ -211,6 +212,49 @@ def test_tuning_holds_back_a_wild_weight_only() -> None:
     assert found.tuned == ["clip", "switch", "optimistic", "sub_gaussian"]
     gap = abs(found.estimates["clipped_ips"].value - found.estimates["ips"].value)
     assert gap < found.estimates["ips"].se
+
+
+def test_estimates_without_the_model_have_limits_of_their_own() -> None:
+    # A good model leaves nothing to cut off; the rewards it explains are all of the value.
+    rng = np.random.default_rng(8)
+    acted = rng.random(4_000) < 0.3
+    level = rng.normal(3, 1, 4_000) + acted
+    log = pl.DataFrame(
+        {
+            "y": level + rng.normal(0, 1, 4_000),
+            "p": np.where(acted, 0.3, 0.7),
+            "pi": np.where(acted, 0.6, 0.4),
+            "q": level,
+            "v": level - acted + 0.6,
+        }
+    )
+    names: dict[str, Any] = {"reward": "y", "propensity": "p", "target": "pi"}
+    alone = evaluate_off_policy(log, **names).estimates
+    both = evaluate_off_policy(log, **names, model="q", model_value="v")
+    for name in ("clipped_ips", "sg_ips"):
+        assert both.estimates[name].value == pytest.approx(alone[name].value, rel=1e-9)
+    assert both.estimates["clipped_ips"].value == pytest.approx(3.6, abs=0.2)
+    assert (both.parameters.clip_ips or 0.0) > both.parameters.clip
+    stated = evaluate_off_policy(log, **names, model="q", model_value="v", clip=1.0)
+    assert stated.parameters.clip_ips is None
+
+
+def test_few_clusters_widen_intervals_and_one_large_cluster_is_refused() -> None:
+    rng = np.random.default_rng(9)
+    log = pl.DataFrame({"y": rng.normal(size=600), "p": 0.5, "pi": 0.5})
+    log = log.with_columns(ten=pl.int_range(600) % 10, three=pl.int_range(600) % 3)
+    names: dict[str, Any] = {
+        "reward": "y",
+        "propensity": "p",
+        "target": "pi",
+        "interval": "cluster",
+    }
+    found = evaluate_off_policy(log, **names, cluster="ten")
+    each = found.estimates["ips"]
+    assert found.refused is None
+    assert (each.high - each.value) / each.se > stats.t.ppf(0.975, 9) - 1e-9
+    refused = evaluate_off_policy(log, **names, cluster="three").refused
+    assert refused == "one cluster carries 33% of all weight, above 20%"
 
 
 @pytest.mark.parametrize(

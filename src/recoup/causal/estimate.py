@@ -148,7 +148,7 @@ def freedom(influence: Floats, clusters: Ints | None = None, count: Floats | Non
     """Give how many degrees of freedom the variance of centred influences, shape (n,), has.
 
     Satterthwaite's, 2 / the relative variance of the sample variance: 2 n / (kurtosis - 1), which
-    is n for normal scores, and few where a few large ones make up the variance. Between 2 and n.
+    is n for normal scores, and few where a few large ones make up the variance. At most n - 1.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def freedom(influence: Floats, clusters: Ints | None = None, count: Floats | Non
     if units <= 1 or square == 0:
         return math.inf
     kurtosis = units * float(influence**4 @ number) / square**2
-    return min(2.0 * units / max(kurtosis - 1.0, 1e-9), units)
+    return min(2.0 * units / max(kurtosis - 1.0, 1e-9), units - 1.0)
 
 
 def student_estimate(value: float, se: float, freedom: float, *, level: float = 0.95) -> Estimate:

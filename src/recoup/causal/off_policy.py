@@ -35,8 +35,10 @@ from recoup.causal.estimate import (
     IntervalKind,
     Ints,
     bootstrap_estimate,
+    freedom,
     normal_estimate,
     standard_error,
+    student_estimate,
 )
 from recoup.causal.logged_decisions import LoggedDecisions
 from recoup.causal.shrinkage import Shrinkage, tune
@@ -59,6 +61,7 @@ _SCORED_WITH_MODEL: Final = {
     "dr_os": kernel.DR_OS,
     "sg_dr": kernel.SG_DR,
 }
+_TUNED: Final = ("clip", "switch", "optimistic", "sub_gaussian")
 _SHIFT_ROWS: Final = 256
 _LEAST_PROPENSITY: Final = 1e-12
 
@@ -72,7 +75,7 @@ class OffPolicy(msgspec.Struct, frozen=True, kw_only=True):
         By estimator; those that need a model are absent where none was given.
     refused
         Why these numbers must not be used, or None. The log cannot answer where the effective
-        sample size is under 30, or one row carries over 20 % of all weight.
+        sample size is under 30, or one row (or cluster) carries over 20 % of all weight.
     rows, logged_mean
         Rows, and the mean reward under the policy that logged them.
     effective_sample_size
@@ -89,10 +92,10 @@ class OffPolicy(msgspec.Struct, frozen=True, kw_only=True):
     by_action
         Per logged action: rows, mean of w 1{action} (the target's share), largest weight.
     interval, level
-        Kind of interval (analytic: normal, linearised; cluster: the same with sums by cluster;
+        Kind of interval (analytic: normal, linearised; cluster: Student's, with sums by cluster;
         bootstrap: percentile, by row), and its confidence.
     parameters
-        The limits used; ``tuned`` names those that were chosen from this log.
+        The limits used, see `Shrinkage`; ``tuned`` names those that were chosen from this log.
     """
 
     estimates: dict[str, Estimate]
@@ -181,7 +184,8 @@ def evaluate_off_policy(  # noqa: PLR0913 - columns and limits, by keyword
     fixed = {name: limit for name, limit in given.items() if limit is not None}
     limits = Shrinkage(**fixed)
     if len(fixed) < len(given):
-        limits = msgspec.structs.replace(tune(columns), **fixed)
+        alone = {f"{name}_ips": None for name in fixed if name in ("clip", "sub_gaussian")}
+        limits = msgspec.structs.replace(tune(columns), **fixed, **alone)
     found = off_policy(columns, shrinkage=limits, interval=interval, level=level)
     found = msgspec.structs.replace(found, tuned=sorted(given.keys() - fixed.keys()))
     if action is None:
@@ -202,7 +206,7 @@ def off_policy(
     if shrinkage is None:
         _Moments.of(log, Shrinkage())  # a bad row is told before weights are made of it
     limits = shrinkage or tune(log)
-    tuned = [] if shrinkage else list(Shrinkage.__struct_fields__)
+    tuned = [] if shrinkage else list(_TUNED)
     moments = _Moments.of(log, limits)
     if interval == "analytic":
         estimates = moments.estimates(level)
@@ -339,16 +343,18 @@ def _row(log: LoggedDecisions, row: int) -> dict[str, float]:
 
 
 def _parameters(limits: Shrinkage) -> Floats:
-    return np.array([limits.clip, limits.switch, limits.optimistic, limits.sub_gaussian, 0.0])
+    with_model = (limits.clip, limits.switch, limits.optimistic, limits.sub_gaussian)
+    return np.array([*with_model, 0.0, *limits.without_model])
 
 
 def _row_scores(log: LoggedDecisions, limits: Shrinkage) -> dict[str, Floats]:
     weights = log.weights
     lam = limits.optimistic
+    clip, smooth = limits.without_model
     held = {
         "ips": weights,
-        "clipped_ips": np.minimum(weights, limits.clip),
-        "sg_ips": weights / (1 - limits.sub_gaussian + limits.sub_gaussian * weights),
+        "clipped_ips": np.minimum(weights, clip),
+        "sg_ips": weights / (1 - smooth + smooth * weights),
         "snips": weights / weights.mean() if weights.any() else np.full_like(weights, math.nan),
     }
     scores = {name: weight * log.reward for name, weight in held.items()}
@@ -358,15 +364,17 @@ def _row_scores(log: LoggedDecisions, limits: Shrinkage) -> dict[str, Floats]:
         "switch": weights * (weights <= limits.switch),
         "os": weights if math.isinf(lam) else lam * weights / (weights**2 + lam),
         "none": np.zeros_like(weights),
+        "clipped": np.minimum(weights, limits.clip),
+        "smooth": weights / (1 - limits.sub_gaussian + limits.sub_gaussian * weights),
     }
     names = {
         "dm": "none",
         "dr": "ips",
         "sndr": "snips",
-        "clipped_dr": "clipped_ips",
+        "clipped_dr": "clipped",
         "switch_dr": "switch",
         "dr_os": "os",
-        "sg_dr": "sg_ips",
+        "sg_dr": "smooth",
     }
     residual = log.reward - log.quality
     return scores | {name: log.value + held[weight] * residual for name, weight in names.items()}
@@ -383,7 +391,7 @@ def _clustered(log: LoggedDecisions, limits: Shrinkage, level: float) -> dict[st
             lift = value if name == "snips" else float((scores - log.model[1]).mean())
             influence -= lift * (weights / weights.mean() - 1)
         se = standard_error(influence, log.cluster)
-        found[name] = normal_estimate(value, se, level=level)
+        found[name] = student_estimate(value, se, freedom(influence, log.cluster), level=level)
     return found
 
 
@@ -406,7 +414,7 @@ def _assemble(
         estimates = {k: v for k, v in estimates.items() if "dr" not in k and k != "dm"}
     return OffPolicy(
         estimates=estimates,
-        refused=refusal(moments.effective_sample_size, share),
+        refused=_refusal(log, moments.effective_sample_size, share),
         rows=moments.rows,
         logged_mean=float(log.reward.mean()),
         effective_sample_size=moments.effective_sample_size,
@@ -425,6 +433,18 @@ def _assemble(
     )
 
 
+def _refusal(log: LoggedDecisions, effective: float, share: float) -> str | None:
+    reasons = [refusal(effective, share)]
+    if log.cluster is not None and effective > 0:
+        sums = np.bincount(log.cluster, log.weights)
+        largest = float(sums.max() / sums.sum())
+        if largest > LARGEST_SHARE:
+            reasons.append(
+                f"one cluster carries {largest:.0%} of all weight, above {LARGEST_SHARE:.0%}"
+            )
+    return "; ".join(reason for reason in reasons if reason) or None
+
+
 def refusal(effective: float, share: float) -> str | None:
     """Say why weights of this effective sample size and largest share answer nothing, or None."""
     reasons = []
@@ -432,7 +452,7 @@ def refusal(effective: float, share: float) -> str | None:
         reasons.append(
             f"the effective sample size is {effective:.1f}, under {LEAST_EFFECTIVE_SAMPLE:.0f}"
         )
-    if share > LARGEST_SHARE:
+    if share > LARGEST_SHARE and effective > 0:
         reasons.append(
             f"one row carries {share:.0%} of all weight, above {LARGEST_SHARE:.0%} of their sum"
         )

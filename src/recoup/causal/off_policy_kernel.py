@@ -46,8 +46,9 @@ def row_scores(
 ) -> None:
     """Write the scores of one row into ``out``, shape (COLUMNS,).
 
-    ``parameters`` holds clip, switch, optimistic shrinkage, sub-Gaussian, and a reward near the
-    weighted mean, from which CENTRED_IPS counts: the ratio's variance then cancels nothing.
+    ``parameters`` holds clip, switch, optimistic shrinkage, sub-Gaussian, a reward near the
+    weighted mean, from which CENTRED_IPS counts (the ratio's variance then cancels nothing), and
+    clip and sub-Gaussian without a model.
     """
     weight = target / propensity
     residual = reward - quality
@@ -60,8 +61,8 @@ def row_scores(
     out[IPS] = weight * reward
     out[VALUE] = value
     out[RESIDUAL] = weight * residual
-    out[CLIPPED_IPS] = clipped * reward
-    out[SG_IPS] = smoothed * reward
+    out[CLIPPED_IPS] = min(weight, parameters[5]) * reward
+    out[SG_IPS] = weight / (1.0 - parameters[6] + parameters[6] * weight) * reward
     out[DR] = value + weight * residual
     out[CLIPPED_DR] = value + clipped * residual
     out[SWITCH_DR] = value + switched * residual

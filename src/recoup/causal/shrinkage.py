@@ -26,6 +26,9 @@ class Shrinkage(msgspec.Struct, frozen=True):
         Lambda of ``dr_os``; positive, infinite = DR.
     sub_gaussian
         Lambda of ``sg_ips`` and ``sg_dr``, in [0, 1]; 0 = IPS and DR.
+    clip_ips, sub_gaussian_ips
+        Those of ``clipped_ips`` and ``sg_ips`` where they differ: what is cut off of a residual is
+        little beside what is cut off of a reward. The same where None.
 
     Examples
     --------
@@ -37,11 +40,22 @@ class Shrinkage(msgspec.Struct, frozen=True):
     switch: float = 10.0
     optimistic: float = 100.0
     sub_gaussian: float = 0.05
+    clip_ips: float | None = None
+    sub_gaussian_ips: float | None = None
+
+    @property
+    def without_model(self) -> tuple[float, float]:
+        """The limits of ``clipped_ips`` and ``sg_ips``."""
+        return (
+            self.clip if self.clip_ips is None else self.clip_ips,
+            self.sub_gaussian if self.sub_gaussian_ips is None else self.sub_gaussian_ips,
+        )
 
     def __post_init__(self) -> None:
-        if not (self.clip > 0 and self.switch >= 0 and self.optimistic > 0):
+        clip, smooth = self.without_model
+        if not (self.clip > 0 and clip > 0 and self.switch >= 0 and self.optimistic > 0):
             raise ConfigError(f"Expected positive limits on weights, got {self}")
-        if not 0 <= self.sub_gaussian <= 1:
+        if not (0 <= self.sub_gaussian <= 1 and 0 <= smooth <= 1):
             raise ConfigError(f"Expected sub_gaussian in [0, 1], got {self.sub_gaussian}")
 
 
@@ -49,7 +63,7 @@ def tune(log: LoggedDecisions) -> Shrinkage:
     """Choose each limit by least estimated mean squared error, over quantiles of the weights.
 
     The error of a limit is the variance of its estimate plus the square of its difference from
-    the unbiased one (IPS without a model, else DR).
+    the unbiased one: DR, and IPS for the estimates without a model.
 
     References
     ----------
@@ -72,7 +86,10 @@ def tune(log: LoggedDecisions) -> Shrinkage:
         _least_error(candidates, weights, residual, offset)
         for candidates in (clips, switches, optimistic, smooth)
     ]
-    return Shrinkage(*best)
+    if not len(quality):
+        return Shrinkage(*best)
+    alone = [_least_error(each, weights, log.reward, 0.0) for each in (clips, smooth)]
+    return Shrinkage(*best, *alone)
 
 
 def _least_error(
