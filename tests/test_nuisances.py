@@ -212,6 +212,17 @@ def test_everything_has_every_defect() -> None:
         ("[habits]\nshare = 2.0\n", "habits"),
         ("[rates]\nbounces = [0.0, 1.0]\n", "bounces"),
         ("[rates]\nland_home = 2.0\n", "land_home"),
+        ("[rates]\nbounce = [nan, 0.0]\n", "log-odds"),
+        ("[rates]\nland_home = 0.9\n", "`land_home` and `land_category`"),
+        ("warmth = nan\n", "warmth"),
+        ("warmth = 1e9\n", "warmth"),
+        ('[[nuisances]]\nkind = "surge"\nwarmth = -1e9\n', "warmth"),
+        ('[[nuisances]]\nkind = "tracking_break"\nsize = 3.0\n', r"\(0, 1\]"),
+        (
+            '[[effects]]\nintervention = "coupon"\nrecovered = {}\nfade_s = 1.0\n' * 2,
+            "at most one effect",
+        ),
+        ("[logging]\ntrouble = inf\n", "finite factors"),
         ("[mix.planet]\nmars = 1.0\n", "planet"),
         ("[mix.device]\nmobile = 0.0\n", "weight above 0"),
         ("gap_scale = 0.0\n", "gap_scale"),
@@ -223,3 +234,10 @@ def test_a_wrong_statement_is_refused(tmp_path: Path, text: str, said: str) -> N
     path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         Shop(10, 1.0, 1, load_scenario(path))
+
+
+def test_a_run_too_short_for_any_journey_is_written_all_the_same(tmp_path: Path) -> None:
+    scenario = load_scenario("default")
+    truth = write_simulation(tmp_path, visitors=5, days=0.05, seed=1, scenario=scenario)
+    assert truth["decisions"]["journeys"] == 0
+    assert truth["decisions"]["value_a_journey"] is None

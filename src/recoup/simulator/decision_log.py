@@ -1,5 +1,6 @@
 """A randomised log of decisions: when a shopper may be acted on, how, and with what chance."""
 
+import math
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -103,9 +104,11 @@ def check_logging(spec: LoggingSpec) -> None:
         )
     if not spec.horizon_s > times[-1]:
         raise ConfigError("Expected a horizon beyond the last point - at `logging.horizon_s`")
-    if not (0 <= spec.busy < 1 and 0 < spec.hazard < 1 and spec.trouble > 0 and spec.quiet > 0):
+    factors = (spec.trouble, spec.quiet)
+    finite = all(0 < factor < math.inf for factor in factors)
+    if not (0 <= spec.busy < 1 and 0 < spec.hazard < 1 and finite):
         raise ConfigError(
-            "Expected busy in [0, 1), hazard in (0, 1), positive factors - at `logging`"
+            "Expected busy in [0, 1), hazard in (0, 1), finite factors above 0 - at `logging`"
         )
 
 

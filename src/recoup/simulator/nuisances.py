@@ -24,6 +24,8 @@ BRINGING: Final = ("surge", "promotion")
 """Kinds that bring visitors beside the usual ones."""
 LOSING: Final = ("tracking_break", "flow_change")
 """Kinds by which events are not sent, while shoppers do what they would do."""
+MOST_WARMTH: Final = 10.0
+"""Of a standard normal and a little more: beyond, everybody does the same."""
 _VISITOR: Final = at.ATTRIBUTES[: at.CIRCUMSTANCES]
 _MIX, _LOSE = 64, 96
 _COLUMNS: Final = {
@@ -108,8 +110,11 @@ def check_nuisance(spec: NuisanceSpec) -> None:
     until = 1.0 if spec.until is None else spec.until
     if not 0 <= spec.since < until <= 1:
         raise ConfigError(f"Expected 0 <= since < until <= 1 - at {place}")
-    if not 0 < spec.size <= (10 if spec.kind in {*BRINGING, "trend"} else 1):
-        raise ConfigError(f"Expected a size in its range, got {spec.size} - at {place}")
+    most = 10 if spec.kind in {*BRINGING, "trend"} else 1
+    if not 0 < spec.size <= most:
+        raise ConfigError(f"Expected a size in (0, {most}], got {spec.size} - at {place}")
+    if not abs(spec.warmth) <= MOST_WARMTH:
+        raise ConfigError(f"Expected warmth within {MOST_WARMTH:.0f} of 0 - at {place}")
     if spec.kind == "mix_shift" and not spec.entity:
         raise ConfigError(f"Expected an entity to shift to, got none - at {place}")
     unknown = [name for name in spec.events if name not in CODE]

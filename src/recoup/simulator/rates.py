@@ -47,6 +47,10 @@ item; who neither searches nor opens a category from home selects an item there.
     LIST_SEARCH, VIEW_RELATED, REMOVE, REFORMULATE,
 ) = range(10)  # fmt: skip
 
+ALTERNATIVES: Final = ((LAND_HOME, LAND_CATEGORY), (HOME_SEARCH, HOME_CATEGORY))
+"""Shares of one choice, which are at most 1 together."""
+MOST_LOG_ODDS: Final = 50.0
+
 OTHER_METHOD: Final = 0.5
 TWO_OF_IT: Final = 0.12
 MOST_ATTEMPTS: Final = 3
@@ -103,7 +107,7 @@ def stated(
     Raises
     ------
     ConfigError
-        If there is no such line or share, or a value is none.
+        If there is no such line or share, or a value is none, or shares exceed 1 together.
     """
     for name, value in rates.items():
         line = isinstance(value, tuple)
@@ -114,9 +118,19 @@ def stated(
             )
         if not line and not 0 <= value <= 1:  # type: ignore[operator]
             raise ConfigError(f"Expected a share in [0, 1], got {value} - at `rates.{name}`")
-    lines = [rates.get(name, line) for name, line in LINES.items()]
-    shares = [rates.get(name, share) for name, share in SHARES.items()]
-    return np.array(lines, np.float64), np.array(shares, np.float64)
+    lines = np.array([rates.get(name, line) for name, line in LINES.items()], np.float64)
+    shares = np.array([rates.get(name, share) for name, share in SHARES.items()], np.float64)
+    if not (np.abs(lines) <= MOST_LOG_ODDS).all():
+        raise ConfigError(f"Expected log-odds within {MOST_LOG_ODDS:.0f} of 0 - at `rates`")
+    for first, second in ALTERNATIVES:
+        total = shares[first] + shares[second]
+        if total > 1 + 1e-9:
+            both = " and ".join(f"`{list(SHARES)[each]}`" for each in (first, second))
+            raise ConfigError(
+                f"Expected {both} to be at most 1 together, got {total:.2f} - at `rates`",
+                hint="state both",
+            )
+    return lines, shares
 
 
 def waits(scale: float, sigma: float) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import msgspec
 from recoup.errors import ConfigError
 from recoup.simulator.decision_log import LoggingSpec, check_logging
 from recoup.simulator.layout import ATTRIBUTES, KINDS
-from recoup.simulator.nuisances import NuisanceSpec, check_nuisance
+from recoup.simulator.nuisances import MOST_WARMTH, NuisanceSpec, check_nuisance
 from recoup.simulator.people import check_mix
 from recoup.simulator.robots import RobotSpec, check_robot
 from recoup.simulator.stock import HabitSpec, StockSpec, check_stock
@@ -159,6 +159,11 @@ def checked(scenario: Scenario) -> Scenario:
         raise ConfigError("Expected defects of distinct ids, got one twice")
     for defect in scenario.defects:
         _check_defect(defect)
+    named = [effect.intervention for effect in scenario.effects]
+    if len(set(named)) < len(named):
+        raise ConfigError(
+            "Expected at most one effect of each intervention, got two - at `effects`"
+        )
     for effect in scenario.effects:
         _check_effect(effect)
     for nuisance in scenario.nuisances:
@@ -167,6 +172,8 @@ def checked(scenario: Scenario) -> Scenario:
         check_robot(robot)
     check_stock(scenario.stock, scenario.habits)
     check_mix(scenario.mix)
+    if not abs(scenario.warmth) <= MOST_WARMTH:
+        raise ConfigError(f"Expected warmth within {MOST_WARMTH:.0f} of 0 - at `warmth`")
     if not (0.1 <= scenario.gap_scale <= 10 and 0 < scenario.gap_sigma <= 3):  # noqa: PLR2004
         raise ConfigError("Expected gap_scale in [0.1, 10] and gap_sigma in (0, 3]")
     check_logging(scenario.logging)

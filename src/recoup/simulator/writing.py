@@ -11,6 +11,7 @@ import polars as pl
 from recoup.events import EVENT_SCHEMA, ITEM_SCHEMA, EventBatch
 from recoup.simulator.decision_frames import decision_frame, logged_acts, outcome_frame
 from recoup.simulator.oracle import oracles
+from recoup.simulator.potential import Potential
 from recoup.simulator.scenario import Scenario
 from recoup.simulator.shop import Shop, Simulation
 from recoup.simulator.truth import Truth
@@ -60,11 +61,19 @@ def write_simulation(
             "journeys": len(potential.visitor),
             "draws": draws,
             "logging": msgspec.json.decode(msgspec.json.encode(scenario.logging)),
-            "value_a_journey": msgspec.to_builtins(oracles(potential)),
+            "value_a_journey": _value(potential),
         },
     }
     (out / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(truth)) + b"\n")
     return truth
+
+
+def _value(potential: Potential) -> dict[str, float | None] | None:
+    """Give what oracles earn a journey; None where no journey was entered in time."""
+    if not len(potential.visitor):
+        return None
+    told: dict[str, float | None] = msgspec.to_builtins(oracles(potential))
+    return told
 
 
 def _write_frame(frame: pl.DataFrame, target: Path) -> None:
