@@ -86,6 +86,7 @@ READER: list[Row] = [view("a"), {"event": "scroll"}, {"event": "scroll"}, view("
 COMPARISON = [view("a"), view("b")] * 4
 CHANGED_MIND: list[Row] = [ADD, REMOVE]
 TWO_OF_IT: list[Row] = [ADD, ADD, ADD, REMOVE]
+SIZES: list[Row] = [view("a"), ADD, LIST] * 6
 RELOADED: list[Row] = [
     {"event": "page_view", "page": "/p/a"},
     view("a") | {"page": "/p/a"},
@@ -120,6 +121,7 @@ COUPON_HUNTER: list[Row] = [
         pytest.param(PAGINATION, {"rage_click", "dead_click"}, id="pagination"),
         pytest.param(TRIPLE_CLICK, {"rage_click", "revisits"}, id="triple click"),
         pytest.param(READER, set(BEHAVIOURS), id="careful reader"),
+        pytest.param(SIZES, set(BEHAVIOURS), id="one size after the other"),
         pytest.param(RELOADED, set(BEHAVIOURS), id="page loaded again"),
         pytest.param(VITALS, set(BEHAVIOURS), id="timing of an element"),
         pytest.param(SLOW_PAGE, set(BEHAVIOURS), id="page load told by a click"),

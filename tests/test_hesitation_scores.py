@@ -11,6 +11,7 @@ from recoup.friction.hesitation_baselines import _weibull_loss
 from recoup.friction.hesitation_scores import (
     GRID_S,
     bins_of,
+    chance_error,
     concordance,
     log_scores,
     mean_gain,
@@ -70,6 +71,18 @@ def test_the_transform_of_the_truth_is_uniform_however_much_is_censored(seed: in
     u, seen = rng.random(5_000), rng.random(5_000) ** 0.3
     assert transform_error(np.minimum(u, seen), u <= seen) < 0.04
     assert transform_error(np.minimum(u**1.3, seen), u**1.3 <= seen) > 0.06
+
+
+def test_right_predictions_exceed_what_chance_gives_one_time_in_twenty() -> None:
+    rng = np.random.default_rng(5)
+    goes_on = rng.uniform(0.3, 1.0, 400)
+    limit, above = chance_error(goes_on, draws=400), 0
+    for _ in range(400):
+        u = rng.random(400)
+        above += transform_error(np.minimum(u, goes_on), u <= goes_on) > limit
+    assert 0.02 < above / 400 < 0.09
+    u = rng.random(400) ** 1.5
+    assert transform_error(np.minimum(u, goes_on), u <= goes_on) > limit
 
 
 def test_nothing_observed_is_no_error() -> None:

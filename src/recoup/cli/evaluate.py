@@ -121,7 +121,8 @@ def evaluate_hesitation_command(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Measure hesitation on the pages of a log: the time to the next page or step forward.
 
-    `pit_error` is the largest distance of the probability integral transform from uniform;
+    `pit_error` is the largest distance of the probability integral transform from uniform, and
+    `pit_chance` what right predictions exceed one time in twenty;
     `log_score` the likelihood on a stated grid of times, in nats (above is better), beside a table
     by state and a Weibull regression with cure that were fitted to the same rows.
 

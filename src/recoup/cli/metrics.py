@@ -12,7 +12,7 @@ REPEAT: Final = ("auc", "log_loss", "calibration_error")
 MEASURES: Final = ("rows", "base_rate", "auc", "pr_auc", "log_loss", "calibration_error")
 
 
-WAITS: Final = ("rows", "censored", "pit_error", "concordance", "log_score")
+WAITS: Final = ("rows", "censored", "pit_error", "pit_chance", "concordance", "log_score")
 
 
 def print_waits(metrics: Mapping[str, object]) -> None:

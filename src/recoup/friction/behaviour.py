@@ -26,8 +26,9 @@ BEHAVIOURS: Final = (
 """What :class:`BehaviourDetector` looks for, a column each: append, never reorder.
 
 - ``revisits``: an item's page is returned to for the third time or more in a session, after
-  something else was opened, and no other item was returned to more than once; a page that is
-  loaded again, or told by a second event, is nothing else;
+  something else was opened, and no other item was returned to more than once. It counts anew once
+  the item is put in the cart: who takes it each time is buying. A page that is loaded again, or
+  told by a second event, is nothing else;
 - ``oscillation``: an item is added to the cart, removed, and added again;
 - ``comparison_loop``: two items or more were each returned to twice;
 - ``rage_click``: the third dead click on one element within a second;
@@ -218,7 +219,9 @@ def _visit(own: _Session, event: int, item: int, page: int, out: NDArray[np.bool
 
 
 def _switch(own: _Session, item: int, added: bool, out: NDArray[np.bool_]) -> None:  # noqa: FBT001
-    """Note a change of the cart; one more of what lies in it is no turn."""
+    """Note a change of the cart; one more of what lies in it is no turn, and ends its revisits."""
+    if added:
+        own.returns.pop(item, None)
     turns = own.switches.get(item, 0)
     if item == _ELSEWHERE or (turns % 2 == 1) == added:
         return

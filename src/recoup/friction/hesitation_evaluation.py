@@ -12,6 +12,7 @@ from recoup.friction.hesitation import Expected, HesitationModel, gone_on_by
 from recoup.friction.hesitation_baselines import Baselines, table_survival, weibull_survival
 from recoup.friction.hesitation_scores import (
     GRID_S,
+    chance_error,
     concordance,
     log_scores,
     mean_gain,
@@ -62,10 +63,10 @@ def report_waits(
 
     Returns
     -------
-    ``rows``, ``censored``, ``pit_error``, ``concordance``, ``log_score``, and the same under
-    ``states`` for each with at least 500 rows; under ``baselines``, if given, each peer's
-    ``log_score``, and the model's ``gain`` in log score with its 95 % interval
-    over sessions drawn anew.
+    ``rows``, ``censored``, ``pit_error``, ``pit_chance`` (what right predictions exceed one time in
+    twenty), ``concordance``, ``log_score``, and the same under ``states`` for each with at least
+    500 rows; under ``baselines``, if given, each peer's ``log_score``, and the model's ``gain`` in
+    log score with its 95 % interval over sessions drawn anew.
     """
     model.bind(rows.names)
     rows = rows.where(rows.page)
@@ -74,9 +75,10 @@ def report_waits(
     scores = log_scores(surviving, rows.wait_s, rows.gone_on)
     below = _transform(model, expected, rows)
     mean_wait = _restricted_mean(surviving)
-    told = _measures(rows, scores, below, mean_wait)
+    scored = np.column_stack([scores, below, mean_wait, expected.goes_on])
+    told = _measures(rows, scored)
     told["states"] = {
-        state_name(int(state)): _measures(rows.where(own), scores[own], below[own], mean_wait[own])
+        state_name(int(state)): _measures(rows.where(own), scored[own])
         for state in np.unique(rows.state)
         if (own := rows.state == state).sum() >= LEAST_ROWS
     }
@@ -92,13 +94,14 @@ def survival_of(model: HesitationModel, expected: Expected) -> Floats:
     return np.column_stack([np.ones(count), 1.0 - np.column_stack(columns)])
 
 
-def _measures(
-    rows: WaitRows, scores: Floats, below: Floats, mean_wait: Floats
-) -> dict[str, object]:
+def _measures(rows: WaitRows, scored: Floats) -> dict[str, object]:
+    """Measure rows by their score, transform, expected wait and P(goes on), shape (n, 4)."""
+    scores, below, mean_wait, goes_on = scored.T
     return {
         "rows": len(rows),
         "censored": int((~rows.gone_on).sum()),
         "pit_error": transform_error(below, rows.gone_on) if len(rows) else None,
+        "pit_chance": chance_error(goes_on) if len(rows) else None,
         "concordance": concordance(mean_wait, rows.wait_s, rows.gone_on),
         "log_score": float(scores.mean()) if len(rows) else None,
     }

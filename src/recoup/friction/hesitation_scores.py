@@ -83,6 +83,31 @@ def transform_error(below: Floats, gone_on: Flags) -> float:
     return float(max(np.abs(reached - u)[ended].max(), np.abs(earlier - u)[ended].max()))
 
 
+def chance_error(goes_on: Floats, *, draws: int = 100, seed: int = 0) -> float:
+    """Give the :func:`transform_error` that right predictions exceed one time in twenty.
+
+    Waits are drawn from the predictions: a transform is uniform, and censored where the shopper
+    leaves. Work: draws times a sort of n.
+
+    Parameters
+    ----------
+    goes_on
+        Predicted P(the wait ends), shape (n,).
+
+    Examples
+    --------
+    >>> round(chance_error(np.full(50, 0.7)), 2), round(chance_error(np.full(5_000, 0.7)), 2)
+    (0.19, 0.02)
+    """
+    rng = np.random.default_rng(seed)
+    errors = np.empty(draws)
+    for draw in range(draws):
+        transform = rng.random(len(goes_on))
+        gone_on = transform < goes_on
+        errors[draw] = transform_error(np.minimum(transform, goes_on), gone_on)
+    return float(np.quantile(errors, 0.95))
+
+
 def concordance(expected: Floats, wait_s: Floats, gone_on: Flags) -> float | None:
     """Give Harrell's C: P(the wait expected to be shorter ends first), ties counting a half.
 

@@ -20,6 +20,7 @@ TOLD: Final = (
     ("concordance", "concordance of waits"),
     ("log_score", "log score of waits, nats"),
     ("pit_error", "distance of waits from their forecast (probability integral transform)"),
+    ("pit_chance", "the same that right forecasts exceed one time in twenty"),
 )
 """Metrics shown by name, in this order; others are in the card's JSON."""
 
