@@ -78,12 +78,23 @@ def test_versions_are_promoted_and_rolled_back(tmp_path: Path) -> None:
     assert load_model(tmp_path, "intent").artefact == b"three"
     assert roll_back(tmp_path, "intent") == 1
     assert [each.serves for each in standings(tmp_path)] == [True, False, False]
-    assert roll_back(tmp_path, "intent") == 2
+    with pytest.raises(ModelError, match="served before"):
+        roll_back(tmp_path, "intent")
+    promote(tmp_path, "intent", 2)
     with pytest.raises(ModelError, match="promote, got 9"):
         promote(tmp_path, "intent", 9)
     with Registry(tmp_path) as models:
         models.promote("intent", 2, at="2026-01-01T00:00:00Z")
         assert [each.number for each in models.promotions("intent")] == [1, 2, 1, 2, 2]
+
+
+def test_rolling_back_twice_goes_two_versions_back_not_to_the_bad_one(tmp_path: Path) -> None:
+    for number, artefact in enumerate((b"one", b"two", b"three"), 1):
+        keep_model(tmp_path, artefact, card(), {})
+        promote(tmp_path, "intent", number)
+    assert [roll_back(tmp_path, "intent") for _ in range(2)] == [2, 1]
+    promote(tmp_path, "intent", 3)
+    assert roll_back(tmp_path, "intent") == 1
 
 
 def test_nothing_to_roll_back_to(tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ def test_an_envelope_keeps_what_its_event_was_called_inside() -> None:
     assert found.ignored == {"specversion": 1}
 
 
+@pytest.mark.parametrize("kind", [[], {}, [["pv"]]])
+def test_an_envelope_with_an_event_of_no_kind_is_a_dead_letter(kind: object) -> None:
+    payload = {**ENVELOPE, "data": {"e": kind, "eid": "1"}}
+    found = decode(payload, NOON, format="cloudevents")
+    assert found.dead_letters["reason"].to_list() == ["unknown_data"]
+
+
 def test_an_envelopes_time_that_is_the_events_is_not_kept_twice() -> None:
     payload = {**ENVELOPE, "time": "2026-03-02T11:00:00Z", "data": VIEW}
     assert "time" not in kept(decode(payload, NOON, format="cloudevents"))

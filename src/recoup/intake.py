@@ -3,7 +3,9 @@
 Events are judged one by one in arrival order against a running watermark, the latest time admitted
 so far, so that the size of the batches they come in changes nothing:
 
-- one whose ``(source, id)`` was admitted within the allowed lateness is a duplicate, and dropped;
+- one whose ``(source, id)`` was admitted within the allowed lateness is a duplicate, and dropped,
+  if it is of the same moment, to a second; of another moment it is another event that was given the
+  same id: a dead letter, ``id_reused``;
 - one older than the watermark less the allowed lateness is a dead letter, ``too_late``;
 - one that lies years ahead of the watermark is a dead letter, ``far_ahead``, unless it is the last
   of a run from several visitors: a shop's clock moves for everybody, a broken one for itself;
@@ -32,7 +34,10 @@ FAR_AHEAD_S: Final = 366 * 86_400.0
 CONFIRMING_VISITORS: Final = 3
 """How many visitors in a row must be far ahead before the watermark follows them."""
 
-IN_ORDER, LATE, DUPLICATE, TOO_LATE, FAR_AHEAD = range(5)
+SAME_US: Final = MICROS
+"""Moments of an event that was sent twice may differ so far: some tags set their clock anew."""
+
+IN_ORDER, LATE, DUPLICATE, TOO_LATE, FAR_AHEAD, REUSED = range(6)
 
 FIRST_CAPACITY: Final = 1024
 
@@ -52,7 +57,7 @@ class Admitted(msgspec.Struct, frozen=True):
     late
         How many of the admitted ones the watermark had passed.
     dead_letters
-        Frame of ``DEAD_LETTER_SCHEMA``: what came too late, or lies far ahead.
+        Frame of ``DEAD_LETTER_SCHEMA``: what came too late, lies far ahead, or has another's id.
     watermark
         Latest time admitted so far, int64 microseconds UTC; None before the first event.
     """
@@ -234,7 +239,9 @@ class Intake:
         return header
 
     def _judge(self, batch: EventBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give each event's verdict, and how far it stands behind the watermark (us)."""
+        """Give each event's verdict, and how far it stands behind the watermark, or behind the one
+        that had its id before (us).
+        """  # noqa: D205
         keys, ts = _column(batch, "key"), _column(batch, "ts")
         self._reserve(len(keys))
         first = self._clock.watermark
@@ -296,19 +303,22 @@ def _dead_letters(
     if not len(rows):
         return pl.DataFrame(schema=DEAD_LETTER_SCHEMA)
     refused = events[rows]
-    too_late = pl.Series(verdicts[rows] == TOO_LATE)
+    verdict = pl.lit(pl.Series(verdicts[rows]))
     seconds = pl.Series(np.abs(behind[rows]) / MICROS).round(3).cast(pl.String)
     return refused.select(
         path=pl.concat_str("source", pl.lit("/"), "id"),
-        reason=pl.when(too_late).then(pl.lit("too_late")).otherwise(pl.lit("far_ahead")),
-        detail=pl.concat_str(
-            seconds,
-            pl.when(too_late)
-            .then(pl.lit(" s behind the watermark"))
-            .otherwise(pl.lit(" s ahead of the watermark")),
-        ),
+        reason=verdict.replace_strict(REASONS, return_dtype=pl.String),
+        detail=pl.concat_str(seconds, verdict.replace_strict(DETAILS, return_dtype=pl.String)),
         raw=pl.Series(_as_json(refused), dtype=pl.String),
     )
+
+
+REASONS: Final = {TOO_LATE: "too_late", FAR_AHEAD: "far_ahead", REUSED: "id_reused"}
+DETAILS: Final = {
+    TOO_LATE: " s behind the watermark",
+    FAR_AHEAD: " s ahead of the watermark",
+    REUSED: " s from another event of the same source and id; an id names one event",
+}
 
 
 def _as_json(events: pl.DataFrame) -> list[str]:
@@ -380,7 +390,10 @@ def judge(
             continue
         place = _slot(table, keys[row])
         if table[place, 0] != 0 and table[place, 1] >= watermark - lateness:
-            judged[row, 0] = DUPLICATE
+            apart = table[place, 1] - time
+            judged[row, 0] = DUPLICATE if abs(apart) <= SAME_US else REUSED
+            if judged[row, 0] == REUSED:
+                judged[row, 1] = apart
             continue
         if time > watermark + far_ahead and not _believed(ahead, visitors[row], enough):
             judged[row, 0] = FAR_AHEAD

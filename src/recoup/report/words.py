@@ -49,7 +49,9 @@ ATTRIBUTES: Final = {
 
 DEAD_LETTERS: Final = {
     "too_late": "came later than the allowed lateness",
-    "future": "dated in the future",
+    "far_ahead": "dated far ahead of all others",
+    "future_timestamp": "dated in the future",
+    "id_reused": "had the id of another event",
 }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Self
 
@@ -180,20 +181,21 @@ class Registry:
     def roll_back(self, name: str, *, at: str) -> int:
         """Let the version serve that served before the present one, and give its number.
 
+        What was rolled back from never serves by this again: doing it twice goes two versions back.
+
         Raises
         ------
         ModelError
             If no other version served before.
         """
-        history = [promotion.number for promotion in self.promotions(name)]
-        earlier = [number for number in history if number != history[-1]]
-        if not earlier:
+        standing = _standing(promotion.number for promotion in self.promotions(name))
+        if len(standing) < 2:  # noqa: PLR2004 - the present one, and one before
             raise ModelError(
                 f"Expected a version of model `{name}` that served before, got none",
                 hint="promote one by its number",
             )
-        self.promote(name, earlier[-1], at=at)
-        return earlier[-1]
+        self.promote(name, standing[-2], at=at)
+        return standing[-2]
 
     def promoted(self, name: str) -> int | None:
         """Give the number of the version that serves; None where none was ever promoted."""
@@ -241,3 +243,20 @@ def _to_json(metadata: dict[str, object]) -> bytes:
         return msgspec.json.encode(metadata)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"Expected metadata that JSON can hold, got {error}") from error
+
+
+def _standing(history: Iterable[int]) -> list[int]:
+    """Give the versions that served and were not rolled back from; the last one serves.
+
+    Going back to the version before takes the present one off, by a rollback or by its number.
+
+    >>> _standing([1, 2, 3, 2]), _standing([1, 2, 2, 1, 3])
+    ([1, 2], [1, 3])
+    """
+    standing: list[int] = []
+    for number in history:
+        if standing[-2:-1] == [number]:
+            standing.pop()
+        elif standing[-1:] != [number]:
+            standing.append(number)
+    return standing

@@ -106,7 +106,7 @@ def recognises(payload: object) -> bool:
         return "snowplow" in schema
     if "event_id" in payload and ("collector_tstamp" in payload or "event" in payload):
         return True
-    if payload.get("e") in KINDS and bool({"eid", "dtm", "tv", "duid"} & payload.keys()):
+    if text(payload.get("e")) in KINDS and bool({"eid", "dtm", "tv", "duid"} & payload.keys()):
         return True
     return any(str(name).startswith(LOADED) for name in payload)
 
