@@ -54,6 +54,8 @@ DEAD_RAGE = [click(k / 4, option="dead") for k in range(3)]
         ([view("a"), LIST] * 3 + [view("a")], "revisits"),
         ([view("a"), view("b"), view("a"), view("c"), view("a"), LIST, view("a")], "revisits"),
         ([ADD, REMOVE, ADD], "oscillation"),
+        ([ADD, REMOVE | {"quantity": 1}, ADD], "oscillation"),
+        ([ADD | {"quantity": 3}, REMOVE, ADD], "oscillation"),
         ([view("a"), view("b")] * 3, "comparison_loop"),
         (DEAD_RAGE, "rage_click"),
         ([click(0.0, option="dead")], "dead_click"),
@@ -86,6 +88,7 @@ READER: list[Row] = [view("a"), {"event": "scroll"}, {"event": "scroll"}, view("
 COMPARISON = [view("a"), view("b")] * 4
 CHANGED_MIND: list[Row] = [ADD, REMOVE]
 TWO_OF_IT: list[Row] = [ADD, ADD, ADD, REMOVE]
+COUNTER: list[Row] = [ADD, ADD, REMOVE | {"quantity": 1}, ADD, REMOVE | {"quantity": 1}, ADD]
 SIZES: list[Row] = [view("a"), ADD, LIST] * 6
 RELOADED: list[Row] = [
     {"event": "page_view", "page": "/p/a"},
@@ -121,6 +124,7 @@ COUPON_HUNTER: list[Row] = [
         pytest.param(PAGINATION, {"rage_click", "dead_click"}, id="pagination"),
         pytest.param(TRIPLE_CLICK, {"rage_click", "revisits"}, id="triple click"),
         pytest.param(READER, set(BEHAVIOURS), id="careful reader"),
+        pytest.param(COUNTER, set(BEHAVIOURS), id="one more, one less"),
         pytest.param(SIZES, set(BEHAVIOURS), id="one size after the other"),
         pytest.param(RELOADED, set(BEHAVIOURS), id="page loaded again"),
         pytest.param(VITALS, set(BEHAVIOURS), id="timing of an element"),

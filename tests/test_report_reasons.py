@@ -67,7 +67,7 @@ def test_it_is_told_in_words() -> None:
     said = " ".join(sentences(told))
     assert "3 visits met something" in said
     assert "Payment declined (0.8), Slow page (0.1)" in said
-    assert "harmless or too rare to tell: Broken picture" in said
+    assert "without a loss that the model could tell: Broken picture" in said
     table = rows(told)
     assert [row.name for row in table] == ["Payment declined", "Slow page"]
     assert table[0].leave == "57 %"

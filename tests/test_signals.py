@@ -63,6 +63,15 @@ CHECKOUT = {"event": "begin_checkout", "value": 50_000_000}
             [{**CHECKOUT, "promise_days": 2.0}, {"event": "promise_change", "promise_days": 5.0}],
             "K11",
         ),
+        (
+            [
+                {"event": "view_item", "item": "i", "promise_days": 2.0},
+                CART,
+                {"event": "view_cart"},
+                {**CHECKOUT, "promise_days": 4.0},
+            ],
+            "K11",
+        ),
     ],
 )
 def test_each_symptom_shows(rows: list[dict[str, object]], signal: str) -> None:
@@ -85,6 +94,24 @@ def test_each_symptom_shows(rows: list[dict[str, object]], signal: str) -> None:
         ([{"event": "add_payment_info", "payment_method": "card"}], "K5"),
         ([{"event": "ui_error"}], "K8"),
         ([{**CHECKOUT, "promise_days": 5.0}, {**CHECKOUT, "promise_days": 4.0}], "K11"),
+        (
+            [
+                {"event": "view_item", "item": "fast", "promise_days": 1.0},
+                {"event": "view_item", "item": "i", "promise_days": 5.0},
+                CART,
+                {**CHECKOUT, "promise_days": 5.0},
+                {"event": "view_item", "item": "slow", "promise_days": 6.0},
+            ],
+            "K11",
+        ),
+        (
+            [
+                CART,
+                {"event": "view_item", "item": "other"},
+                {"event": "stock_status", "item": "other", "in_stock": False},
+            ],
+            "C3",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from recoup.errors import SourceError
-from recoup.friction.signals import FAMILIES, SIGNALS
+from recoup.friction.signal_kinds import FAMILIES
+from recoup.friction.signals import SIGNALS
 from recoup.sources import inspect_log, open_source
 from recoup.sources.mapping import Mapping, parse_mapping
 from recoup.sources.native import MAPPING as NATIVE

@@ -14,7 +14,8 @@ from recoup.defects.tables import CONTEXTS, LEVELS, TOUCHED
 from recoup.errors import SnapshotError
 from recoup.events import EVENT_NAMES
 from recoup.friction.moment import Moment
-from recoup.friction.signals import FAMILIES, SIGNALS
+from recoup.friction.signal_kinds import FAMILIES
+from recoup.friction.signals import SIGNALS
 from recoup.parts import Runs, frame_bytes, gather, read_frame, under
 from recoup.state import Changes
 

@@ -29,7 +29,8 @@ BEHAVIOURS: Final = (
   something else was opened, and no other item was returned to more than once. It counts anew once
   the item is put in the cart: who takes it each time is buying. A page that is loaded again, or
   told by a second event, is nothing else;
-- ``oscillation``: an item is added to the cart, removed, and added again;
+- ``oscillation``: an item is added to the cart, removed (all of it, where quantities are named),
+  and added again;
 - ``comparison_loop``: two items or more were each returned to twice;
 - ``rage_click``: the third dead click on one element within a second;
 - ``dead_click``: a click that its tag calls dead, or a ``click_frustration`` whose reaction took
@@ -54,7 +55,7 @@ VERSION: Final = 3
 
 _DEAD: Final = frozenset(hash64(word) for word in ("dead", "dead_rage", "rage_dead"))
 _ERROR: Final = hash64("error")
-_COLUMNS: Final = ("ts", "event", "item", "page", "element", "option", "latency_ms")
+_COLUMNS: Final = ("ts", "event", "item", "page", "quantity", "element", "option", "latency_ms")
 _REVISITS, _OSCILLATION, _LOOP, _RAGE, _DEAD_CLICK, _ERROR_CLICK = range(6)
 _CLICKED: Final = [_RAGE, _DEAD_CLICK, _ERROR_CLICK]
 _FRUSTRATED: Final = CODE["click_frustration"]
@@ -67,8 +68,8 @@ _ELSEWHERE: Final = 0
 class _Session(msgspec.Struct, array_like=True):
     """What is remembered of a session; times are int64 microseconds UTC.
 
-    ``switches`` counts an item's turns in the cart: odd while it lies in it; ``told`` are the
-    behaviours told so far, a bit each.
+    ``switches`` counts an item's turns in the cart: odd while it lies in it, so many ``units`` of
+    it as far as quantities are named; ``told`` are the behaviours told so far, a bit each.
     """
 
     ts: int = 0
@@ -76,6 +77,7 @@ class _Session(msgspec.Struct, array_like=True):
     page: int = 0
     returns: dict[int, int] = {}
     switches: dict[int, int] = {}
+    units: dict[int, int] = {}
     clicked: int = 0
     dead: list[int] = []
     last_click: int = -ERROR_US - 1
@@ -145,15 +147,25 @@ class BehaviourDetector:
         columns = (session, *(told[name] for name in _COLUMNS), *kinds)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         owners = []
-        for out, (key, ts, event, item, page, element, option, latency_ms, opens, clicks) in zip(
-            shown, rows, strict=True
-        ):
+        for out, (
+            key,
+            ts,
+            event,
+            item,
+            page,
+            count,
+            element,
+            option,
+            latency_ms,
+            opens,
+            clicks,
+        ) in zip(shown, rows, strict=True):
             own = self._recall(key, ts)
             owners.append(own)
             if opens:
                 _visit(own, event, item, page, out)
             elif event in (_ADD, _REMOVE):
-                _switch(own, item, event == _ADD, out)
+                _switch(own, event, item, count, out)
             if clicks:
                 dead = option in _DEAD or (event == _FRUSTRATED and latency_ms > DEAD_MS)
                 _click(own, ts, element, dead, out)
@@ -218,15 +230,25 @@ def _visit(own: _Session, event: int, item: int, page: int, out: NDArray[np.bool
     own.at = at
 
 
-def _switch(own: _Session, item: int, added: bool, out: NDArray[np.bool_]) -> None:  # noqa: FBT001
-    """Note a change of the cart; one more of what lies in it is no turn, and ends its revisits."""
+def _switch(own: _Session, event: int, item: int, count: int, out: NDArray[np.bool_]) -> None:
+    """Note a change of the cart; one more of what lies in it, or one less, is no turn.
+
+    What is put in the cart ends its revisits. ``count`` is 0 where the quantity is not named: one
+    is put in, and all are taken out.
+    """
+    turns, units, added = own.switches.get(item, 0), own.units.get(item, 0), event == _ADD
+    held = turns % 2 == 1
     if added:
         own.returns.pop(item, None)
-    turns = own.switches.get(item, 0)
-    if item == _ELSEWHERE or (turns % 2 == 1) == added:
+    if item == _ELSEWHERE or not (held or added):
+        return
+    if held and (added or 0 < count < units):
+        own.units[item] = units + (max(count, 1) if added else -count)
         return
     own.switches[item] = turns + 1
+    own.units[item] = max(count, 1) if added else 0
     _bound(own.switches)
+    _bound(own.units)
     out[_OSCILLATION] = added and turns > 0
 
 

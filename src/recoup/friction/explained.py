@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from recoup.errors import SnapshotError
 from recoup.events import EventBatch
 from recoup.friction.behaviour import BEHAVIOURS, BehaviourDetector
-from recoup.friction.signals import SIGNALS, Detected, Signal, SignalDetector
+from recoup.friction.signal_kinds import Signal
+from recoup.friction.signals import SIGNALS, Detected, SignalDetector
 from recoup.parts import gather, under
 from recoup.state import Changes
 

@@ -16,51 +16,9 @@ from numpy.typing import NDArray
 from recoup.errors import SnapshotError
 from recoup.events import CODE, EVENT_NAMES, EventBatch, encode, hash64
 from recoup.friction.moment import CARTED, CHECKOUT, STAGE_OF_CODE, Rows
+from recoup.friction.signal_kinds import Signal
 from recoup.parts import SavedTable
 from recoup.state import Changes
-
-FAMILIES: Final = {
-    "page": ("page_view", "page_timing"),
-    "search": ("search", "view_search_results"),
-    "filter": ("filter_results",),
-    "item": ("view_item",),
-    "add": ("add_to_cart",),
-    "cart": ("view_cart", "add_to_cart"),
-    "checkout": ("begin_checkout",),
-    "shipping": ("add_shipping_info", "shipping_quote"),
-    "payment": ("add_payment_info",),
-}
-"""Kinds of opportunity: the events at which a symptom could have shown and did not."""
-
-
-class Signal(msgspec.Struct, frozen=True):
-    """A symptom that events can show.
-
-    Parameters
-    ----------
-    id
-        Its row of the defect catalogue.
-    name
-        What a shopper would call it.
-    fields
-        Event fields that it needs.
-    family
-        The opportunity it is compared on: sessions with such an event but without the symptom.
-    entity
-        Event column that names what is at fault, or empty where only the context can.
-
-    Examples
-    --------
-    >>> Signal("S1", "no search results", ("results",), "search", "query").entity
-    'query'
-    """
-
-    id: str
-    name: str
-    fields: tuple[str, ...]
-    family: str
-    entity: str = ""
-
 
 SIGNALS: Final = (
     Signal("S1", "no search results", ("results",), "search", "query"),
@@ -107,7 +65,7 @@ COLUMNS: Final = (
 """Event columns that the detector reads."""
 
 _TS, _STAGE, _AUTH, _ELEMENT, _ITEM, _PRICE, _FEES, _QUERY, _SEARCH1, _SEARCH2 = range(10)
-_PROMISE, _SHOWN, _CALM, _WIDTH = 10, 11, 12, 13
+_PROMISE, _SHOWN, _CALM, _VIEWED, _VIEWED_DAYS, _WIDTH = range(10, 16)
 _EVENT, _RESULTS, _LATENCY, _ERROR, _STOCK, _DAYS, _OPTION, _ITEM_IN, _PRICE_IN, _VALUE = range(
     1, 11
 )
@@ -115,7 +73,7 @@ _SHIPPING, _TAX, _ATTEMPT, _ELEMENT_IN, _QUERY_IN = range(11, 16)
 _DEAD: Final = np.array([hash64(word) for word in ("dead", "dead_rage", "rage_dead", "error")])
 _ADD_OPTION: Final = hash64("add_to_cart")
 _IMAGE_OPTION: Final = hash64("image")
-_FORMAT: Final = b"recoup.signals/2"
+_FORMAT: Final = b"recoup.signals/3"
 
 
 def detect_signals(batch: EventBatch, names: tuple[str, ...], rows: Rows) -> NDArray[np.bool_]:
@@ -318,6 +276,7 @@ _VIEW_CART: Final = CODE["view_cart"]
 _CLICK: Final = CODE["click_frustration"]
 _PAGE: Final = CODE["page_view"]
 _TIMING: Final = CODE["page_timing"]
+_PROMISE_EVENT: Final = CODE["promise_change"]
 _PRICE_EVENT: Final = CODE["price_change"]
 _COUPON: Final = CODE["coupon_attempt"]
 _AUTH_ERROR: Final = CODE["auth_error"]
@@ -370,6 +329,7 @@ def _detect(
             keys[at] = key
             memory[at] = 0.0
             memory[at, _PROMISE] = np.nan
+            memory[at, _VIEWED_DAYS] = np.nan
             memory[at, _CALM] = -1.0
             added += 1
         event = inputs[row]
@@ -419,7 +379,10 @@ def _on_the_way(
     elif code == _FILTER:
         shown[_S5] = event[_RESULTS] == 0.0
     elif code in (_VIEW_ITEM, _STOCK_EVENT):
-        shown[_D1] = event[_STOCK] == 0.0 and (code == _VIEW_ITEM or own[_STAGE] < CARTED)
+        if code == _VIEW_ITEM:
+            own[_VIEWED], own[_VIEWED_DAYS] = event[_ITEM_IN], event[_DAYS]
+        looked_at = own[_STAGE] < CARTED or _is_of_page(event, own)
+        shown[_D1] = event[_STOCK] == 0.0 and (code == _VIEW_ITEM or looked_at)
         shown[_D2] = event[_DAYS] >= SLOW_PROMISE_DAYS
     elif code in (_PAGE, _TIMING):
         shown[_D8] = event[_LATENCY] > SLOW_PAGE_MS
@@ -428,6 +391,13 @@ def _on_the_way(
             shown[_D7] |= event[_OPTION] == word
     elif code == _UI_ERROR:
         shown[_L3] = event[_OPTION] == _IMAGE_CUT
+
+
+@njit(cache=True, nogil=True)
+def _is_of_page(event: NDArray[np.float64], own: NDArray[np.float64]) -> bool:
+    """Say whether an event tells of the item looked at, which is not the last put in the cart."""
+    item = event[_ITEM_IN]
+    return bool(item not in (0.0, own[_ITEM]) and item == own[_VIEWED])
 
 
 @njit(cache=True, nogil=True)
@@ -451,6 +421,7 @@ def _in_the_cart(
     failed = event[_ERROR] != 0.0
     if code == _ADD:
         shown[_D6] = failed
+        _take_promise(event, own)
         own[_ITEM] = event[_ITEM_IN]
         own[_PRICE] = event[_PRICE_IN]
     elif code == _UI_ERROR and event[_OPTION] == _ADD_CUT:
@@ -461,7 +432,8 @@ def _in_the_cart(
     elif code == _COUPON:
         shown[_C4] = failed
     if code in (_VIEW_CART, _STOCK_EVENT):
-        shown[_C3] = event[_STOCK] == 0.0 and own[_STAGE] >= CARTED
+        mine = code == _VIEW_CART or not _is_of_page(event, own)
+        shown[_C3] = event[_STOCK] == 0.0 and own[_STAGE] >= CARTED and mine
     fees = event[_SHIPPING] + event[_TAX]
     if code in (_VIEW_CART, _QUOTE, _BEGIN, _SHIP) and fees > 0.0:
         shown[_C2] = own[_FEES] == 0.0 and event[_VALUE] > 0.0 and fees > FEE_SHARE * event[_VALUE]
@@ -492,8 +464,20 @@ def _at_checkout(
         shown[_K8] = step and own[_STAGE] == CHECKOUT
     if code in (_BEGIN, _SHIP):
         shown[_K8] = failed or event[_LATENCY] > SLOW_CHECKOUT_MS
+    if code in (_VIEW_CART, _BEGIN):
+        own[_VIEWED], own[_VIEWED_DAYS] = 0.0, np.nan
     days = event[_DAYS]
-    if not np.isnan(days):
+    told = code in (_VIEW_CART, _PROMISE_EVENT) or own[_STAGE] == CHECKOUT
+    if told and code not in (_VIEW_ITEM, _STOCK_EVENT, _ADD) and not np.isnan(days):
         shown[_K11] = own[_STAGE] == CHECKOUT and days >= own[_PROMISE] + 1.0
-        if np.isnan(own[_PROMISE]) or own[_STAGE] == CHECKOUT:
-            own[_PROMISE] = days
+        own[_PROMISE] = days
+
+
+@njit(cache=True, nogil=True)
+def _take_promise(event: NDArray[np.float64], own: NDArray[np.float64]) -> None:
+    """Note what is promised for an item put in the cart; of several the latest day counts."""
+    days = event[_DAYS]
+    if np.isnan(days) and event[_ITEM_IN] == own[_VIEWED]:
+        days = own[_VIEWED_DAYS]
+    if not np.isnan(days) and not own[_PROMISE] >= days:
+        own[_PROMISE] = days

@@ -73,7 +73,7 @@ def _met(told: Reasons) -> list[str]:
     harmless = [_name(each) for each in told.signals if each.lost < NEGLIGIBLE]
     if not harmless:
         return [f"{met} {lost}"]
-    nothing = f"Met as well, and harmless or too rare to tell: {', '.join(harmless)}."
+    nothing = f"Met as well, without a loss that the model could tell: {', '.join(harmless)}."
     return [f"{met} {lost}", nothing]
 
 

@@ -9,7 +9,8 @@ import polars as pl
 
 from recoup.decisions import Finding
 from recoup.events import COUNTS, FLAGS, MONEY, REALS
-from recoup.friction.signals import FAMILIES, SIGNALS, Signal
+from recoup.friction.signal_kinds import FAMILIES, Signal
+from recoup.friction.signals import SIGNALS
 from recoup.sources.base import SourceBatch
 
 SEGMENTS: Final = (
