@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -31,6 +32,8 @@ from recoup.causal import (
     plan_experiment,
     wcls,
 )
+from recoup.causal.delay import Delay
+from recoup.causal.experiment import Look
 from recoup.causal.incidents import IncidentCost
 from recoup.causal.journeys import Journeys
 from recoup.causal.known_truth import reference_problem
@@ -240,6 +243,32 @@ def test_the_sequence_is_drawn_with_the_moment_it_decides() -> None:
     line = figure.get_axes()[0].get_lines()[0]
     assert isinstance(result, ExperimentResult)
     assert line.get_ydata()[-1] == result.sequence[-1].value  # type: ignore[index]
+
+
+def test_the_sequence_has_room_for_every_arm_and_no_moment_for_a_fixed_test() -> None:
+    def look(arm: str, value: float) -> Look:
+        ends = (value, value - 0.1, value + 0.1, 0.05)
+        return Look(*ends, p_value=0.01, relative=False, arm=arm, time=1, units=100)
+
+    result = experiment(time="minute")
+    assert isinstance(result, ExperimentResult)
+    looks = [look(arm, value) for _ in range(10) for arm, value in (("far", 2.0), ("near", 0.2))]
+    figure = draw(msgspec.structs.replace(result, sequence=looks, test="t"))
+    bottom, top = figure.get_axes()[0].get_ylim()
+    assert bottom <= min(each.low for each in looks)
+    assert top > max(each.value for each in looks)
+    assert "differs from" not in words(figure)
+
+
+def test_points_of_too_few_acts_are_marked() -> None:
+    found = delay()
+    assert isinstance(found, Delay)
+    thin = [msgspec.structs.replace(p, refused="too few") for p in found.value_against_delay]
+    legend = (
+        draw(msgspec.structs.replace(found, value_against_delay=thin)).get_axes()[0].get_legend()
+    )
+    assert legend is not None
+    assert "too few acts" in [text.get_text() for text in legend.get_texts()]
 
 
 @pytest.mark.parametrize("make", SMALL, ids=lambda m: m.__name__)

@@ -3,6 +3,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -263,6 +264,15 @@ def test_segments_average_to_the_whole(reference_dir: Path) -> None:
 def test_sparse_points_are_refused() -> None:
     found = evaluate_delay(reference_problem().paths().draw(60, 0))
     assert all(point.refused is not None for point in found.diagnostics[1:])
+    told = [point.refused for point in found.diagnostics]
+    assert [each.refused for each in found.delta_by_time] == told
+    assert [each.refused for each in found.value_against_delay] == told
+    idle = reference_problem(closing=True).paths().draw(2_000, 0)
+    idle = msgspec.structs.replace(
+        idle, act_at=np.full_like(idle.act_at, idle.points)
+    )  # it never acted
+    assert "of acts that the policy would take" in str(evaluate_delay(idle).refused)
+    assert evaluate_delay(idle, np.zeros((4, 3))).refused is None
     rich = evaluate_delay(reference_problem().paths().draw(20_000, 0))
     assert rich.refused is None
     sizes = [point.effective_sample_size for point in rich.diagnostics]
@@ -282,6 +292,8 @@ GOOD_REALS = {"propensity": [0.5, 0.5, 0.5], "y_terminal": [1.0, 1.0, 0.0], "ope
         ({"y_terminal": [1.0, 2.0, 0.0]}, "one value of 'y_terminal'"),
         ({"open": [1, 0, 1]}, "no act at a closed point"),
         ({"act": [0, 2, 0]}, r"act\[1\]"),
+        ({"act": [0.0, 0.5, 0.0]}, r"Expected 0 or 1, got 0.5 - at act\[1\]"),
+        ({"open": [1.0, 0.9, 1.0]}, r"open\[1\]"),
     ],
 )
 def test_bad_tables_are_told_with_their_place(change: dict[str, Any], message: str) -> None:
@@ -293,10 +305,25 @@ def test_bad_tables_are_told_with_their_place(change: dict[str, Any], message: s
 def test_policies_must_fit_the_log(log: Journeys) -> None:
     with pytest.raises(ConfigError, match="4 times x 3 states"):
         evaluate_delay(log, [[0, 1]])
+    with pytest.raises(ConfigError, match="got 4 rows of 2 or 3"):
+        evaluate_delay(log, [[0, 1, 1], [0, 1], [0, 1, 1], [0, 1, 1]])
+    with pytest.raises(ConfigError, match="0 and 1, got others"):
+        evaluate_delay(log, [[0, 0.5, 1]] * 4)
     with pytest.raises(ConfigError, match="a time and a state"):
         policy_from_rows(log, {(9, 0): 1})
     table = policy_from_rows(log, {(t, s): 1 for t in (3, 4) for s in (0, 1, 2)})
     assert (table == FROM_THIRD).all()
+
+
+@pytest.mark.parametrize(
+    ("acts", "message"),
+    [(["yes", "no"], "Expected numbers in column 'act'"), ([1, 0], "one row a time and state")],
+)
+def test_policy_tables_must_be_plain(acts: list[object], message: str, tmp_path: Path) -> None:
+    log = journeys_from_table(pl.DataFrame(GOOD | GOOD_REALS), state=["state"], **COLUMNS)
+    pl.DataFrame({"t": [1, 1], "state": [0, 0], "act": acts}).write_csv(tmp_path / "policy.csv")
+    with pytest.raises((ConfigError, SchemaError), match=message):
+        evaluate_causal.read_policy(tmp_path / "policy.csv", log, "t", ["state"], "act")
 
 
 def command() -> typer.Typer:

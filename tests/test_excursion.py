@@ -202,6 +202,14 @@ def test_logs_that_break_the_contract_are_refused(method: Callable[..., Excursio
         method(table, **{**COLUMNS, "act": "acted"})
     with pytest.raises(ConfigError, match="collinear"):
         method(table.with_columns(twice=2.0), **COLUMNS, moderators=["twice"])
+    with pytest.raises(SchemaError, match="one value of 'row' a journey, got several - at row 1"):
+        method(table.with_columns(row=pl.int_range(pl.len())), **COLUMNS, cluster="row")
+    with pytest.raises(SchemaError, match="with and without an act"):
+        method(table.with_columns(act=0), **COLUMNS)
+    with pytest.raises(SchemaError, match=r"0 or 1, got 0\.5"):
+        method(table.with_columns(act=0.5), **COLUMNS)
+    with pytest.raises(ConfigError, match="confidence level"):
+        method(table, **COLUMNS, level=2.0)
     few = table.filter(pl.col("journey") < 2)
     with pytest.raises(SchemaError, match="more clusters than terms"):
         method(few, **COLUMNS, moderators=["point"])

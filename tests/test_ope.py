@@ -194,6 +194,7 @@ def test_unsupported_mass_is_what_the_log_never_does() -> None:
         "largest_weight": 0.5,
     }
     assert found.overlap == {-1: 1000}
+    assert found.refused == "at least 50% of what is asked about was never logged"
     assert "dr" not in found.estimates
 
 

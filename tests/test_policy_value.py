@@ -145,6 +145,9 @@ def test_policies_are_made_from_tables() -> None:
     assert made[0, 1].tolist() == [0.0, 0.75, 0.25]
     assert made[1, 1].tolist() == [1.0, 0.0, 0.0]
     assert made[2, 0].tolist() == [0.0, 1.0, 0.0]
+    words = rows.with_columns(pl.col("share").cast(pl.String))
+    with pytest.raises(SchemaError, match="Expected numbers in column"):
+        choice_policy(log, words, **columns, state=["s"], default="none")
     with pytest.raises(ConfigError, match="add up to 1, got 0"):
         choice_policy(log, rows, **columns, state=["s"])
     with pytest.raises(ConfigError, match="time, state and action of the log"):
@@ -162,7 +165,9 @@ def test_logs_that_cannot_answer_say_so() -> None:
     table = table_of(PROBLEM.draw(1_000, 8))
     never = table.filter((pl.col("do") != "remind") | (pl.col("s") != 1))
     rule = RULE[:, :, [2, 0, 1]]
-    assert evaluate_policy(read(never), rule).unsupported_mass > 0.2
+    told = evaluate_policy(read(never), rule)
+    assert told.unsupported_mass > 0.2
+    assert "never logged" in str(told.refused)
     with pytest.raises(SchemaError, match="one row a journey and time"):
         read(pl.concat([table, table]))
     with pytest.raises(SchemaError, match=r"p\["):

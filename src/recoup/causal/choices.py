@@ -174,8 +174,11 @@ def choice_policy(
         for labels in (choices.times, choices.states, choices.actions)
     ]
     policy = np.zeros((len(choices.times), len(choices.states), len(choices.actions)))
-    columns = [time, *state, action, *([] if probability is None else [probability])]
-    for row in table.select(columns).rows():
+    chances = np.ones(table.height)
+    if probability is not None:
+        chances = number_column(table, probability, low=0, high=1 + _SLACK)
+    rows = table.select([time, *state, action]).rows()
+    for row, chance in zip(rows, chances.tolist(), strict=True):
         label = row[1] if len(state) == 1 else " | ".join(map(str, row[1 : 1 + len(state)]))
         place = (row[0], label, row[1 + len(state)])
         for known, given in zip(codes, place, strict=True):
@@ -185,7 +188,7 @@ def choice_policy(
                     hint=f"for example {list(known)[:10]}",
                 )
         at = tuple(known[given] for known, given in zip(codes, place, strict=True))
-        policy[at] += 1.0 if probability is None else row[-1]
+        policy[at] += chance
     return _completed(choices, policy, default)
 
 

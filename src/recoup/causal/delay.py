@@ -62,7 +62,7 @@ class AtTime(Estimate, frozen=True, kw_only=True):
     state, segment, label
         Of the state or segment it is for, or what else was known there; None where it is for all.
     refused
-        By state or label: why too few acts stand behind it to be used, or None.
+        Why too few acts stand behind it to be used, or None.
 
     Examples
     --------
@@ -232,11 +232,12 @@ def evaluate_delay(
         journeys, fitted, acts, None if worth is None else policy_matrix(journeys, worth)
     )
     effective, share = effective_size(scores.weight, journeys.count)
+    support = [support_at(journeys, point) for point in range(journeys.points)]
     undecided = math.nan if worth is None else 0.0
     if needed is None and worth is not None:
         undecided = _undecided(journeys, acts, misses, worth)
     return Delay(
-        delta_by_time=[mean_of.at(psi[:, p], time=t) for p, t in enumerate(journeys.times)],
+        delta_by_time=[mean_of.at(psi[:, p], at) for p, at in enumerate(support)],
         delay_cost_by_state=_by_state(mean_of, psi),
         miss_cost_by_state=misses,
         delay_cost_by_label={each.name: _by_label(mean_of, psi, each) for each in journeys.known},
@@ -244,7 +245,7 @@ def evaluate_delay(
             each.name: _by_label(mean_of, missing, each) for each in journeys.known
         },
         delta_by_segment=_by_segment(mean_of, psi),
-        value_against_delay=_curve(mean_of, psi, fitted),
+        value_against_delay=_curve(mean_of, psi, fitted, support),
         advantage=mean_of(starting_scores(journeys, psi, acts)),
         policy_value=mean_of(scores.value),
         logged_value=mean_of(journeys.outcome),
@@ -252,12 +253,21 @@ def evaluate_delay(
         policy="first open point" if policy is None else "stated",
         undecided_share=undecided,
         policy_effective_sample_size=effective,
-        refused=refusal(effective, share),
-        diagnostics=[support_at(journeys, point) for point in range(journeys.points)],
+        refused=refusal(effective, share) or _unsupported(journeys, acts, scores.weight),
+        diagnostics=support,
         journeys=mean_of.rows,
         variant=variant,
         level=level,
     )
+
+
+def _unsupported(journeys: Journeys, acts: Bools, weight: Floats) -> str | None:
+    """Say why acts like the policy's are too few, or None; waiting alike shows nothing of them."""
+    if not acts.any():
+        return None
+    acted = weight * (journeys.act_at < journeys.points)
+    reason = refusal(*effective_size(acted, journeys.count))
+    return None if reason is None else f"of acts that the policy would take, {reason}"
 
 
 def policy_matrix(journeys: Journeys, policy: Policy | None) -> Bools:
@@ -266,16 +276,24 @@ def policy_matrix(journeys: Journeys, policy: Policy | None) -> Bools:
     Raises
     ------
     ConfigError
-        If its shape is not decision points x states.
+        If its shape is not decision points x states, or it holds other numbers than 0 and 1.
     """
     if policy is None:
         return journeys.is_open
     wanted = (journeys.points, len(journeys.states))
-    table = np.asarray(policy, np.bool_)
-    if table.shape != wanted:
+    rows = [np.atleast_1d(np.asarray(row, np.float64)) for row in policy]
+    sizes = sorted({len(row) for row in rows})
+    if len(rows) != wanted[0] or sizes != [wanted[1]]:
         raise ConfigError(
-            f"Expected a policy of {wanted[0]} times x {wanted[1]} states, got shape {table.shape}",
+            f"Expected a policy of {wanted[0]} times x {wanted[1]} states, got {len(rows)} rows of "
+            f"{' or '.join(map(str, sizes))}",
             hint=f"times are {journeys.times}, states {journeys.states[:20]}, in this order",
+        )
+    table = np.stack(rows) > 0
+    if not np.isin(np.stack(rows), (0, 1)).all():
+        raise ConfigError(
+            "Expected a policy of 0 and 1, got others",
+            hint="for one that draws: recoup evaluate policy",
         )
     return np.asarray(table[np.arange(journeys.points), journeys.state] & journeys.is_open)
 
@@ -311,19 +329,17 @@ class _Means:
         log = self.log
         return mean_estimate(scores, level=self.level, clusters=log.cluster, count=log.count)
 
-    def at(self, scores: Floats, *, time: object) -> AtTime:
-        return _labelled(self(scores), time=time)
+    def at(self, scores: Floats, support: Support) -> AtTime:
+        told = _labelled(self(scores), time=support.time)
+        return msgspec.structs.replace(told, refused=support.refused)
 
     def ratio(self, top: Floats, bottom: Floats) -> Estimate:
         log = self.log
         return ratio_estimate(top, bottom, level=self.level, clusters=log.cluster, count=log.count)
 
 
-def _labelled(
-    found: Estimate, *, time: object, label: object = None, segment: object = None
-) -> AtTime:
-    ends = (found.value, found.low, found.high, found.se)
-    return AtTime(*ends, time=time, label=label, segment=segment)
+def _labelled(found: Estimate, *, time: object, label: object = None) -> AtTime:
+    return AtTime(found.value, found.low, found.high, found.se, time=time, label=label)
 
 
 def _sum_from(psi: Floats) -> Floats:
@@ -399,18 +415,19 @@ def _by_segment(mean_of: _Means, psi: Floats) -> list[AtTime]:
     log = mean_of.log
     if log.segment is None:
         return []
-    return [
-        _labelled(
-            mean_of.ratio(psi[:, point] * (log.segment == code), (log.segment == code) * 1.0),
-            time=time,
-            segment=label,
-        )
-        for code, label in enumerate(log.segments)
-        for point, time in enumerate(log.times)
-    ]
+    found = []
+    for code, label in enumerate(log.segments):
+        here = log.segment == code
+        for point, time in enumerate(log.times):
+            each = _labelled(mean_of.ratio(psi[:, point] * here, here * 1.0), time=time)
+            reason = refusal(*effective_size(act_weights(log, point) * here, log.count))
+            found.append(msgspec.structs.replace(each, segment=label, refused=reason))
+    return found
 
 
-def _curve(mean_of: _Means, psi: Floats, fitted: Nuisance) -> list[Delayed]:
+def _curve(
+    mean_of: _Means, psi: Floats, fitted: Nuisance, support: Sequence[Support]
+) -> list[Delayed]:
     log = mean_of.log
     never = policy_scores(
         log, msgspec.structs.replace(fitted, follow=fitted.never), np.zeros_like(log.is_open)
@@ -425,6 +442,7 @@ def _curve(mean_of: _Means, psi: Floats, fitted: Nuisance) -> list[Delayed]:
             each.high,
             each.se,
             time=log.times[point],
+            refused=support[point].refused,
             band_low=each.value - reach * (each.value - each.low),
             band_high=each.value + reach * (each.high - each.value),
             advantage=mean_of(advantage[:, point]),

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from scipy import optimize, stats
 
-from recoup.causal.estimate import Estimate, Floats, Ints
+from recoup.causal.estimate import Estimate, Floats, Ints, normal_quantile
 from recoup.causal.tables import flags, named_codes, number_column, reals, require_columns
 from recoup.errors import ConfigError, SchemaError
 
@@ -309,8 +309,8 @@ def read_points(
     Raises
     ------
     SchemaError
-        If a column is absent, a number missing, an act at a closed point, or a propensity of an
-        open one out of (0, 1).
+        If a column is absent, a number missing, an act at a closed point, a propensity of an open
+        one out of (0, 1), a journey in two clusters, or there is no act, or nothing else.
 
     Examples
     --------
@@ -326,19 +326,33 @@ def read_points(
     if (acts > is_open).any():
         row = int(np.argmax(acts > is_open))
         raise SchemaError(f"Expected no act at a closed point, got one - at {act}[{row}]")
+    acted = acts[is_open > 0]
+    if acted.all() or not acted.any():
+        raise SchemaError(
+            f"Expected open points with and without an act, got only one kind - in {act!r}",
+            hint="compare with points at which chance did not act",
+        )
     filled = table.with_columns(
         pl.when(pl.Series(is_open > 0)).then(pl.col(propensity)).otherwise(0.5).alias(propensity),
         pl.when(pl.Series(is_open > 0)).then(pl.col(outcome)).otherwise(0.0).alias(outcome),
     )
     low, high = _LEAST_PROPENSITY, 1 - _LEAST_PROPENSITY
+    journeys, clusters = named_codes(table, journey), named_codes(table, cluster or journey)
+    moved = clusters[np.unique(journeys, return_index=True)[1]][journeys] != clusters
+    if moved.any():
+        raise SchemaError(
+            f"Expected one value of {cluster!r} a journey, got several - at row "
+            f"{int(np.argmax(moved))}",
+            hint="name what holds whole journeys, such as the visitor",
+        )
     return Points(
         outcome=reals(filled, outcome),
         act=acts,
         propensity=number_column(filled, propensity, low=low, high=high),
         is_open=is_open,
         moderators=_design(table, moderators),
-        cluster=named_codes(table, cluster or journey),
-        journey=named_codes(table, journey),
+        cluster=clusters,
+        journey=journeys,
     )
 
 
@@ -362,6 +376,7 @@ def coefficients(
     names: Sequence[str], values: Floats, spread: Floats, freedom: int, level: float
 ) -> list[Coefficient]:
     """Put t intervals around values, shape (k,), of covariance ``spread``, shape (k, k)."""
+    normal_quantile(level)  # refuses a level that is none
     reach = float(stats.t.ppf(0.5 + level / 2, freedom))
     found = []
     for name, value, se in zip(names, values.tolist(), np.sqrt(np.diag(spread)), strict=True):

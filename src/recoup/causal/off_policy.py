@@ -47,6 +47,7 @@ from recoup.errors import ConfigError, SchemaError
 
 LEAST_EFFECTIVE_SAMPLE: Final = 30.0
 LARGEST_SHARE: Final = 0.2
+MOST_UNSUPPORTED: Final = 0.2
 
 _SCORED: Final = {
     "ips": kernel.IPS,
@@ -75,7 +76,8 @@ class OffPolicy(msgspec.Struct, frozen=True, kw_only=True):
         By estimator; those that need a model are absent where none was given.
     refused
         Why these numbers must not be used, or None. The log cannot answer where the effective
-        sample size is under 30, or one row (or cluster) carries over 20 % of all weight.
+        sample size is under 30, one row (or cluster) carries over 20 % of all weight, or
+        ``unsupported_mass`` is surely over 20 %.
     rows, logged_mean
         Rows, and the mean reward under the policy that logged them.
     effective_sample_size
@@ -414,7 +416,7 @@ def _assemble(
         estimates = {k: v for k, v in estimates.items() if "dr" not in k and k != "dm"}
     return OffPolicy(
         estimates=estimates,
-        refused=_refusal(log, moments.effective_sample_size, share),
+        refused=_refusal(log, moments.effective_sample_size, share, missing.low),
         rows=moments.rows,
         logged_mean=float(log.reward.mean()),
         effective_sample_size=moments.effective_sample_size,
@@ -433,8 +435,10 @@ def _assemble(
     )
 
 
-def _refusal(log: LoggedDecisions, effective: float, share: float) -> str | None:
-    reasons = [refusal(effective, share)]
+def _refusal(
+    log: LoggedDecisions, effective: float, share: float, unsupported: float
+) -> str | None:
+    reasons = [refusal(effective, share), unsupported_reason(unsupported)]
     if log.cluster is not None and effective > 0:
         sums = np.bincount(log.cluster, log.weights)
         largest = float(sums.max() / sums.sum())
@@ -443,6 +447,13 @@ def _refusal(log: LoggedDecisions, effective: float, share: float) -> str | None
                 f"one cluster carries {largest:.0%} of all weight, above {LARGEST_SHARE:.0%}"
             )
     return "; ".join(reason for reason in reasons if reason) or None
+
+
+def unsupported_reason(unsupported: float) -> str | None:
+    """Say why a target of so much probability on what was never logged is not told, or None."""
+    if unsupported <= MOST_UNSUPPORTED:
+        return None
+    return f"at least {unsupported:.0%} of what is asked about was never logged"
 
 
 def refusal(effective: float, share: float) -> str | None:

@@ -20,7 +20,7 @@ from recoup.causal.delay import AtTime
 from recoup.causal.estimate import Estimate, Floats, mean_estimate
 from recoup.causal.journeys import Bools
 from recoup.causal.nuisance import CellMeans, RegressorFactory, fit_regressor
-from recoup.causal.off_policy import refusal
+from recoup.causal.off_policy import refusal, unsupported_reason
 from recoup.errors import ConfigError
 
 
@@ -143,6 +143,7 @@ def _result(
     total = float(weight.sum())
     effective = total**2 / float(weight @ weight) if total > 0 else 0.0
     share = float(weight.max()) / total if total > 0 else 1.0
+    reasons = (refusal(effective, share), unsupported_reason(unsupported))
     return PolicyValue(
         journeys=len(scores),
         value=estimate(scores),
@@ -153,7 +154,7 @@ def _result(
         largest_weight=float(weight.max()) if len(weight) else math.nan,
         largest_share=share,
         unsupported_mass=unsupported,
-        refused=refusal(effective, share),
+        refused="; ".join(filter(None, reasons)) or None,
         level=level,
     )
 

@@ -400,7 +400,7 @@ def read_policy(
         If it names a time or state that the log lacks, or has another shape.
     """
     from recoup.causal.delay import policy_from_rows
-    from recoup.causal.tables import require_columns
+    from recoup.causal.tables import flags, require_columns
 
     if path.suffix.lower() == ".json":
         try:
@@ -412,11 +412,16 @@ def read_policy(
             ) from error
     table = read_table(path)
     require_columns(table, (time, *state, act))
-    keys = zip(*(table.get_column(name).to_list() for name in (time, *state, act)), strict=True)
-    acts = {
-        (key[0], key[1] if len(state) == 1 else " | ".join(map(str, key[1:-1]))): float(key[-1])
-        for key in keys
-    }
+    places = [
+        (key[0], key[1] if len(state) == 1 else " | ".join(map(str, key[1:])))
+        for key in table.select(time, *state).rows()
+    ]
+    acts = dict(zip(places, flags(table, act).tolist(), strict=True))
+    if len(acts) < len(places):
+        raise ConfigError(
+            f"Expected one row a time and state in {path}, got several",
+            hint="leave out all but one of them",
+        )
     return policy_from_rows(journeys, acts)
 
 

@@ -209,11 +209,17 @@ def _waiting(axes: Axes, found: Delay) -> None:
         places, [point.value for point in points], errors, color=palette.BLUE, marker="o",
         markersize=4, capsize=3, label=f"{found.level:.0%} interval, each point",
     )  # fmt: skip
+    thin = [(place, p.value) for place, p in enumerate(points) if p.refused is not None]
+    if thin:
+        axes.plot(
+            *zip(*thin, strict=True), color=palette.RED, marker="o", linestyle="none",
+            markerfacecolor="white", zorder=3, label="too few acts",
+        )  # fmt: skip
     axes.axhline(found.logged_value.value, color=palette.GREY, linestyle="--", label="the log")
     axes.set_xticks(places, labels)
     axes.set_xlabel("act at the first open point from here on")
     axes.set_ylabel("value per journey")
-    axes.legend(fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
+    axes.legend(fontsize=8.5, ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0))
 
 
 def _regret(axes: Axes, found: Delay) -> None:
@@ -240,7 +246,9 @@ def _experiment(found: ExperimentResult) -> Figure:
         figure, (axes,) = panels(1, 1, SIZE)
         arms = dict.fromkeys(look.arm for look in found.sequence)
         for colour, arm in zip(COLOURS, arms, strict=False):
-            _sequence(axes, [look for look in found.sequence if look.arm == arm], arm, colour)
+            looks = [look for look in found.sequence if look.arm == arm]
+            _sequence(axes, looks, arm, colour, mark=found.test == "anytime")
+        _fit_to_settled(axes, found.sequence)
         axes.axhline(0, color=palette.MUTED, linewidth=1)
         axes.set_xlabel("units so far")
         axes.set_ylabel(f"effect on {found.effects[0].metric}")
@@ -253,27 +261,31 @@ def _experiment(found: ExperimentResult) -> Figure:
     return figure
 
 
-def _sequence(axes: Axes, looks: Sequence[Look], arm: str, colour: str) -> None:
+def _sequence(axes: Axes, looks: Sequence[Look], arm: str, colour: str, *, mark: bool) -> None:
+    """Draw one arm; ``mark`` where it first differs, which looks must be allowed for."""
     units = [look.units for look in looks]
     low, high = [look.low for look in looks], [look.high for look in looks]
     axes.fill_between(units, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(units, [look.value for look in looks], color=colour, linewidth=1.6, label=arm)
-    # The first looks are as wide as they like; the figure is about the rest.
-    settled = looks[len(looks) // 5 :]
-    reach = max(max(abs(look.low), abs(look.high)) for look in settled)
-    bottom, top = axes.get_ylim()
-    if len(looks) > 5:  # noqa: PLR2004 - fewer are all shown
-        axes.set_ylim(max(bottom, -1.15 * reach), min(top, 1.15 * reach))
     decided = next((look for look in looks if look.low > 0 or look.high < 0), None)
-    if decided is not None:
+    if mark and decided is not None:
         axes.axvline(decided.units, color=colour, linewidth=1, linestyle=":")
         axes.annotate(
             f" {arm} differs from {decided.units:,} units on",
-            (decided.units, axes.get_ylim()[0]),
+            (decided.units, 0.0),
+            xycoords=("data", "axes fraction"),
             color=colour,
             fontsize=8.5,
             va="bottom",
         )
+
+
+def _fit_to_settled(axes: Axes, looks: Sequence[Look]) -> None:
+    """Leave room for every arm; the first looks are as wide as they like, the rest is the point."""
+    settled = looks[len(looks) // 5 :] if len(looks) > 5 else looks  # noqa: PLR2004 - few: all
+    reach = 1.15 * max(max(abs(look.low), abs(look.high)) for look in settled)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, -reach), min(top, reach))
 
 
 @estimate_plots.draw.register
@@ -345,6 +357,7 @@ def _uplift(found: UpliftFigure) -> Figure:
     right.plot(ends, ends, color=palette.GREY, linestyle="--", label="predicted = found")
     right.axhline(0, color=palette.MUTED, linewidth=1)
     right.set_xlabel("predicted effect, mean of each fifth")
+    right.locator_params(axis="x", nbins=5)
     right.set_ylabel("effect found")
     right.legend(fontsize=8.5, loc="upper left")
     return figure
