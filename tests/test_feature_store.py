@@ -164,6 +164,10 @@ def test_the_owner_is_no_part_of_the_definition() -> None:
     assert FeatureSet("mine", 4, MINE.features).hash != MINE.hash
 
 
+def test_the_standard_set_has_an_owner() -> None:
+    assert describe(standard_features(), "session_adds").owner == "Recoup"
+
+
 def test_skew_is_zero_where_rows_are_folded_again_and_seen_where_not() -> None:
     rows = _rows(_shuffled(200, 6), "served")
     same = measure_skew(rows, rows, MINE.names)

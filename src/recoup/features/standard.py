@@ -53,6 +53,7 @@ def standard_features() -> FeatureSet:
             *_towards_purchase(),
             *_entities(),
         ),
+        owner="Recoup",
     )
 
 
