@@ -144,6 +144,13 @@ def test_corrections_hold_their_error() -> None:
         adjust_p_values(np.array([0.2]), "other")  # type: ignore[arg-type]
 
 
+def test_a_metric_is_no_covariate_of_itself() -> None:
+    table = pl.DataFrame({"arm": ["old", "new"] * 10, "paid": range(20)})
+    metrics = [Metric(top="paid")]
+    with pytest.raises(ConfigError, match="known before assignment"):
+        evaluate_experiment(table, arm="arm", control="old", metrics=metrics, covariates=["paid"])
+
+
 def test_arms_of_wrong_sizes_refuse_everything() -> None:
     table = draw(4_000, 5, effect=1.0)
     found = read(table, shares={"old": 0.5, "new": 0.5})

@@ -226,6 +226,10 @@ def test_logs_that_cannot_be_planned_from_are_refused() -> None:
         plan(table.with_columns(ts=pl.lit("yesterday")))
     with pytest.raises(ConfigError, match="share of traffic"):
         plan(table, traffic=0.0)
+    with pytest.raises(ConfigError, match="share in"):
+        plan(table, share=0.0)
+    with pytest.raises(ConfigError, match="effect other than 0"):
+        plan(table, effect=float("nan"))
     with pytest.raises(SchemaError, match="got 0 for 'orders'"):
         plan(table.with_columns(orders=0))
 

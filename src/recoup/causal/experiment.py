@@ -238,6 +238,12 @@ def evaluate_experiment(  # noqa: PLR0913 - columns of a table, by keyword
     columns = [name for m in (*metrics, *guardrails) for name in (m.top, m.bottom)]
     require_columns(table, (arm, *columns, *covariates, cluster, segment, time))
     _check_metrics(metrics, guardrails)
+    later = sorted(set(covariates) & set(columns))
+    if later:
+        raise ConfigError(
+            f"Expected covariates known before assignment, got metrics {later}",
+            hint="adjusting a metric by itself leaves nothing of the effect",
+        )
     rows = read_rows(
         table,
         arm=arm,

@@ -131,6 +131,11 @@ def plan_experiment(
     require_columns(table, (unit, time, metric.top, metric.bottom))
     if not 0 < traffic <= 1:
         raise ConfigError(f"Expected a share of traffic in (0, 1], got {traffic}")
+    if not (0 < share < 1 and math.isfinite(effect) and effect != 0):
+        raise ConfigError(
+            f"Expected an effect other than 0 and a share in (0, 1), got {effect} and {share}",
+            hint="for half of the units and 2 %: share 0.5, effect 0.02",
+        )
     sure = strictness or Strictness()
     log = _Traffic.of(table, unit, time, metric)
     found = [log.until(day, share, traffic, sure) for day in spaced(log.days)]
