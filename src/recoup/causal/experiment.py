@@ -238,7 +238,7 @@ def evaluate_experiment(  # noqa: PLR0913 - columns of a table, by keyword
     columns = [name for m in (*metrics, *guardrails) for name in (m.top, m.bottom)]
     require_columns(table, (arm, *columns, *covariates, cluster, segment, time))
     _check_metrics(metrics, guardrails)
-    later = sorted(set(covariates) & set(columns))
+    later = sorted(set(covariates) & {metric.top for metric in (*metrics, *guardrails)})
     if later:
         raise ConfigError(
             f"Expected covariates known before assignment, got metrics {later}",
