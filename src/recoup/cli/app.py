@@ -9,6 +9,7 @@ import typer
 
 import recoup
 from recoup.cli import (
+    convert,
     demo,
     design,
     evaluate,
@@ -71,6 +72,7 @@ for _command in (
     explain,
     simulate,
     inject,
+    convert,
     features,
     train,
     evaluate,

@@ -148,6 +148,7 @@ def join(  # noqa: PLR0913 - one argument an option
         recoup features join labels.csv LOG --key visitor=customer --ts asked_at --out rows.parquet
     """
     from recoup.runners.feature_tables import join_table, load_feature_set
+    from recoup.tables import write_table
 
     with reading("joining", source, open_log(source, format, mapping)) as (log, tick):
         joined = join_table(
@@ -160,8 +161,7 @@ def join(  # noqa: PLR0913 - one argument an option
             max_age_s=max_age_s,
             progress=tick,
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    joined.frame.write_parquet(out)
+    write_table(joined.frame, out)
     if json:
         print_json(
             {

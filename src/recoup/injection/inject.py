@@ -95,7 +95,7 @@ def _open(
         return TableLog(source, now=moment)
     raise SourceError(
         f"Expected a table or google_merch_store, got a log of the format {source.name}",
-        hint="write it as a native log first; that can be injected into",
+        hint="make it a native log first: `recoup convert LOG --out DIR`",
     )
 
 

@@ -12,6 +12,7 @@ from recoup.features.backfill import As, backfill
 from recoup.intake import Intake
 from recoup.sources import Source, SourceBatch
 from recoup.sources.base import ROWS
+from recoup.tables import write_table
 
 Progress = Callable[[int], None]
 
@@ -99,6 +100,5 @@ def backfill_to(
     """
     features = feature_set or standard_features()
     table = backfill(FeatureStore(features), admitted(source, progress), how=how)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    table.write_parquet(out)
+    write_table(table, out)
     return {"rows": table.height, "features": len(features.features), "hash": features.hash}

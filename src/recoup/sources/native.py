@@ -124,8 +124,12 @@ def write_native(batches: Iterable[EventBatch], path: Path, *, beside: bool = Fa
     Raises
     ------
     ConfigError
-        If lines shall lie beside the events of a single file.
+        If lines shall lie beside the events of a single file, or the ending is another.
     """
+    if path.suffix not in ("", ".parquet", ".ndjson"):
+        raise ConfigError(
+            f"Expected a file ending in .parquet or .ndjson, or a directory, got `{path}`"
+        )
     if beside and path.suffix:
         raise ConfigError(
             f"Expected a directory for events with item lines beside them, got `{path}`"
