@@ -5,6 +5,7 @@ moment and stopped whenever one likes, at the price of wider intervals. Errors a
 was assigned: rows of one visitor, or of one block of a switchback design, count as one unit.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -20,7 +21,7 @@ from recoup.causal.experiment_metrics import Metric, TrialRows, read_rows
 from recoup.causal.multiple_testing import Correction, adjust_p_values
 from recoup.causal.sample_ratio import SampleRatio, check_sample_ratio
 from recoup.causal.tables import key_codes, require_columns
-from recoup.errors import ConfigError, SchemaError
+from recoup.errors import ConfigError
 
 Test = Literal["t", "anytime"]
 
@@ -280,6 +281,7 @@ def evaluate_experiment(  # noqa: PLR0913 - columns of a table, by keyword
         refused=decision.reason if ratio.mismatch else None,
         warnings=[
             *_warnings(units, cluster, horizon),
+            *_unguarded(guarded),
             *([] if segment is None else _thin(segments, table.get_column(segment), rows)),
             *([ONE_LOOK] if segments and horizon.anytime else []),
         ],
@@ -296,6 +298,11 @@ def _check_metrics(metrics: Sequence[Metric], guardrails: Sequence[Metric]) -> N
         raise ConfigError("Expected a margin with every guardrail", hint="Metric(margin=0.01)")
     if len({metric.name for metric in metrics}) < len(metrics):
         raise ConfigError("Expected each metric once, got one twice")
+
+
+_NO_SCALE: Final = Comparison(
+    math.nan, math.nan, math.nan, math.nan, p_value=math.nan, relative=True
+)
 
 
 def _effects(rows: TrialRows, metrics: Sequence[Metric], rules: Rules) -> list[Effect]:
@@ -337,13 +344,7 @@ def _relative(arms: tuple[ArmMean, ArmMean], rules: Rules) -> Estimate | None:
 
 def _guard(rows: TrialRows, metric: Metric, code: int, rules: Rules) -> Guarded:
     arms = rows.compared(metric, code)
-    if not arms[0].is_scale:
-        raise SchemaError(
-            f"Expected a guardrail whose control mean is told apart from 0, got "
-            f"{arms[0].plain:.3g} for {metric.name!r}",
-            hint="gather more units, or guard another metric",
-        )
-    found = rules.compare(arms, relative=True)
+    found = rules.compare(arms, relative=True) if arms[0].is_scale else _NO_SCALE
     ends, margin = (metric.sign * found.low, metric.sign * found.high), metric.margin or 0.0
     state: Safety = "undecided"
     if min(ends) > -margin:
@@ -358,6 +359,13 @@ def _guard(rows: TrialRows, metric: Metric, code: int, rules: Rules) -> Guarded:
         margin=margin,
         state=state,
     )
+
+
+def _unguarded(guards: Sequence[Guarded]) -> list[str]:
+    names = dict.fromkeys(guard.metric for guard in guards if math.isnan(guard.value))
+    return [
+        f"{name} guards nothing yet: the control's mean is not told apart from 0" for name in names
+    ]
 
 
 def _segments(

@@ -64,7 +64,7 @@ class Guarded(Comparison, frozen=True, kw_only=True):
         Relative harm that would be too much.
     state
         ``safe`` where the interval excludes such harm, ``harmed`` where it holds nothing else,
-        else ``undecided``.
+        else ``undecided``; so, with NaN, where the control's mean is not told apart from 0.
 
     Examples
     --------

@@ -1,5 +1,6 @@
 """What the commands on plain tables share: reading one, printing estimates."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,7 @@ def print_estimates(title: str, estimates: "dict[str, Estimate]") -> None:
     grid = Grid("estimate", "value", "low", "high", "se", title=title)
     for name, found in estimates.items():
         cells = (found.value, found.low, found.high, found.se)
-        grid.add_row(name, *(f"{cell:.6g}" for cell in cells))
+        grid.add_row(name, *("-" if math.isnan(cell) else f"{cell:.6g}" for cell in cells))
     stdout.print(grid)
 
 
