@@ -121,6 +121,7 @@ def test_a_full_disk_ends_in_words(
     code, _, err = run(monkeypatch, capsys, "features", "backfill", str(log), "--out", str(FULL))
     assert code == 1
     assert "disk has room" in err
+    assert FULL.is_char_device()  # and no file stands in its place
 
 
 @needs_full
