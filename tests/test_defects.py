@@ -16,6 +16,7 @@ from recoup.defects.scan import _intervals, scan
 from recoup.defects.severity import lost_share
 from recoup.defects.slices import Slice, slices_of, slices_within
 from recoup.defects.tables import CONTEXTS, LEVELS
+from recoup.friction.signals import SIGNALS
 
 HOUR = 3_600_000_000
 START = 400_000 * HOUR
@@ -231,3 +232,65 @@ def test_intervals_of_the_lost_share_cover() -> None:
         share = lost_share(float(rng.poisson(60 * 0.4)), 60.0)
         covered += share.low <= 0.6 <= share.high
     assert covered / 400 > 0.92
+
+
+def spoilt(shop: Shop, signal: str, met: str, shows: str) -> tuple[dict[str, pl.DataFrame], int]:
+    """Show a signal to Safari's shoppers from the fifth day on, where they come to ``shows``.
+
+    Half of them leave there. The intent known at that moment knows of it already. Where ``met``,
+    the opportunity, is an earlier step, half of all shoppers do not come on from it.
+    """
+    bit = next(1 << place for place, each in enumerate(SIGNALS) if each.id == signal)
+    family = next(each.family for each in SIGNALS if each.id == signal)
+    start, there = LEVELS.index(met), LEVELS.index(shows)
+    rng = np.random.default_rng(len(shop.level))
+    outlasted = rng.random(len(shop.level)) < 0.5
+    shop.level = np.where(outlasted | (start == there), shop.level, np.minimum(shop.level, start))
+    saw = (shop.browser == "Safari") & (shop.hours() >= 96) & (shop.level >= there)
+    gone = saw & (rng.random(len(saw)) < 0.5)
+    bought = shop.level == len(LEVELS) - 1
+    keen = np.where(shop.level > there + 1, 0.6, 0.2)
+    shop.level = np.where(gone, there, shop.level)
+    tables = shop.tables()
+    had = shop.level >= start
+    intent = np.where(saw & (start == there), 0.05, keen)
+    touches = [
+        pl.DataFrame(
+            {
+                "session": np.flatnonzero(had) + 1,
+                "attribute": attribute,
+                "value": value,
+                "ts": shop.at[had] + at * 10 * 1_000_000,
+                "intent": np.where(told, intent[had], 0.3),
+                "mask": np.where(saw[had] & told, bit, 0),
+                "shown": pl.Series(shop.at[had] + there * 10 * 1_000_000, dtype=pl.Int64).set(
+                    pl.Series(~(saw[had] & told)), None
+                ),
+            }
+        )
+        for attribute, value, at, told in (
+            ("page", "/", 0, np.zeros(had.sum(), bool)),
+            ("family", family, start, np.ones(had.sum(), bool)),
+        )
+    ]
+    tables["touches"] = pl.concat(touches).cast(tables["touches"].schema)
+    return tables, int((gone & bought).sum())
+
+
+@pytest.mark.parametrize(
+    ("signal", "met", "shows"),
+    [("D2", "view_item", "view_item"), ("C2", "begin_checkout", "add_shipping_info")],
+)
+def test_the_loss_is_neither_explained_away_nor_hidden_by_who_got_so_far(
+    signal: str, met: str, shows: str
+) -> None:
+    off, most = [], []
+    for seed in range(6):
+        tables, lost = spoilt(Shop(seed, 12_000), signal, met, shows)
+        found = rank(tables, START + (DAYS * 24 + 2) * HOUR).defects
+        each = next(defect for defect in found if defect.type == signal)
+        assert each.entity == {"browser": "Safari"}
+        off.append(each.expected - each.observed - lost)
+        most.append(each.expected)
+    # What is expected is learned from four days of them, and errs about twice as much as they do.
+    assert abs(np.mean(off)) < 2 * np.sqrt(3 * np.mean(most) / len(off))

@@ -102,13 +102,14 @@ def symptomatic(
     tainted = np.zeros(sessions.height, np.bool_)
     for exposure, each in cases:
         tainted[exposure.session[each.saw]] = True
+    wants = met.select("of", "ts", "intent").sort("ts")
     for exposure, each in cases:
-        anyway = _anyway(exposure, sessions, buys, tainted)
-        told = _judge(exposure, each, anyway, log)
-        if told is not None:
+        anyway = _anyway(exposure, sessions, wants, buys, tainted)
+        found = _judge(exposure, each, anyway, log)
+        if found is not None:
             sees = exposure.session[each.saw]
             np.minimum.at(spoiled, sees, exposure.shown_at[each.saw])
-            yield told
+            yield found
 
 
 def _exposure(
@@ -160,22 +161,67 @@ def _outbreaks(exposure: Exposure, log: Log) -> Iterator[Outbreak]:
         search.explain_away(best)
 
 
+class _Stood(msgspec.Struct, frozen=True):
+    """Where sessions stood in the funnel when they met something, or could have: n rows."""
+
+    session: NDArray[np.int64]
+    at: NDArray[np.int64]
+    level: NDArray[np.int64]
+
+    def wanted(self, known: pl.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Give how much they wanted to buy just before: log-odds (0: unknown), and if it is known.
+
+        That of the moment itself would not do: it knows what was met.
+
+        Parameters
+        ----------
+        known
+            ``of``, ``ts`` and ``intent`` of all that was touched, in order of time.
+        """
+        asked = pl.DataFrame({"of": self.session, "ts": self.at}).with_row_index("place")
+        asked = asked.cast({"of": known.schema["of"], "ts": known.schema["ts"]}).sort("ts")
+        before = asked.join_asof(
+            known, on="ts", by="of", allow_exact_matches=False, check_sortedness=False
+        )
+        intent = before.sort("place")["intent"]
+        clipped = np.clip(intent.fill_null(0.5).to_numpy(), 1e-4, 1 - 1e-4)
+        return np.log(clipped / (1 - clipped)), intent.is_not_null().to_numpy().astype(np.float64)
+
+
 def _anyway(
     exposure: Exposure,
     sessions: pl.DataFrame,
+    wants: pl.DataFrame,
     buys: NDArray[np.int64],
     tainted: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Give P(buys) at a session's opportunity had the signal not shown, per session (NaN: none)."""
+    """Give P(buys) of each session that the signal showed to, had it not (NaN: the others).
+
+    They are held against who came as far and did not see it, from when these came so far: who sees
+    a late step has by then outlasted many who began.
+    """
     family, bit = exposure.family, 1 << exposure.signal
-    rows = family["of"].to_numpy().astype(np.int64)
-    at = family["ts"].to_numpy()
-    spared = (family["mask"] & bit == 0).to_numpy() & ~tainted[rows]
-    intent = np.clip(family["intent"].to_numpy(), 1e-4, 1 - 1e-4)
-    who = design(sessions[rows], CONTEXTS, at).beside(np.log(intent / (1 - intent)))
-    bought = (buys[rows] < NEVER_US) & (buys[rows] >= at)
+    rows, at = family["of"].to_numpy().astype(np.int64), family["ts"].to_numpy()
+    has = (family["mask"] & bit != 0).to_numpy()
+    reached = reach_times(sessions[rows])[:, :PURCHASE]
+    shown = family["shown"].fill_null(NEVER_US).to_numpy()
+    level = (reached <= shown[:, None]).sum(axis=1) - 1
+    saw = _Stood(rows[has], shown[has], level[has])
+    spared = np.flatnonzero(~has & ~tainted[rows])
+    parts = []
+    for each in np.unique(saw.level):
+        came = spared[reached[spared, each] < NEVER_US]
+        since = np.maximum(reached[came, each], at[came])
+        parts.append((rows[came], since, np.full(len(came), each)))
+    alike = _Stood(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    both = _Stood(*(np.r_[getattr(alike, k), getattr(saw, k)] for k in _Stood.__struct_fields__))
+    who = design(sessions[both.session], CONTEXTS, both.at)
+    for number in (*both.wanted(wants), *(both.level == each for each in np.unique(saw.level)[1:])):
+        who = who.beside(np.asarray(number, np.float64))
+    known = np.arange(len(both.at)) < len(alike.at)
+    bought = (buys[alike.session] < NEVER_US) & (buys[alike.session] >= alike.at)
     chances = np.full(sessions.height, np.nan)
-    chances[rows] = fit_probability(who[spared], bought[spared], who)
+    chances[saw.session] = fit_probability(who[known], bought, who[~known])
     return chances
 
 
